@@ -1,0 +1,365 @@
+"""The devices that a test can declare: one function a type, all giving a frozen :class:`Declaration`.
+
+Responsible for the types' names, defaults and the kind of backend that each needs; must not know how QEMU spells a
+backend's options, nor which properties a QEMU has: those are looked up when the VM is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pytest_virtio.declare.sizes import MIB, Size, parse_size
+from pytest_virtio.errors import UsageError
+
+__all__ = (
+    # Declarations, as exported at the top level
+    "Net",
+    "Blk",
+    "Rng",
+    "Balloon",
+    "Serial",
+    "Scsi",
+    "Keyboard",
+    "Mouse",
+    "Tablet",
+    "Gpu",
+    "Crypto",
+    "Iommu",
+    "Mem",
+    "Pmem",
+    "P9",
+    "Sound",
+    "Device",
+    # What they give
+    "Declaration",
+    "Property",
+    # Backends
+    "Backend",
+    "NoBackend",
+    "Netdev",
+    "Disk",
+    "ScsiDisk",
+    "Directory",
+    "RamMemory",
+    "FileMemory",
+    "Cryptodev",
+    "Audiodev",
+    "Ports",
+    "assign_ids",
+)
+
+Property = str | int | bool | Path
+
+DISK_SIZE = "64M"
+MEMORY_SIZE = "128M"
+"""virtio-mem and virtio-pmem want a multiple of the guest's memory block, 128 MiB on x86-64 Linux."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoBackend:
+    """The device needs nothing behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Netdev:
+    """A QEMU network backend, in QEMU's own words: ``"user,restrict=on"``."""
+
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A private image of ``size`` bytes, or a disposable overlay over the user's image at ``path``."""
+
+    size: int
+    path: Path | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScsiDisk:
+    """A disk behind the device's SCSI bus."""
+
+    disk: Disk
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A host directory shared with the guest: the user's own, or a private one that is empty."""
+
+    tag: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RamMemory:
+    """Anonymous host memory of ``size`` bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileMemory:
+    """A private file of ``size`` bytes, mapped shared."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cryptodev:
+    """QEMU's built-in crypto backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audiodev:
+    """A sound backend that plays to nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """``count`` serial ports, each on a ring buffer that ``ringbuf-read`` and ``ringbuf-write`` reach."""
+
+    count: int
+
+
+Backend = NoBackend | Netdev | Disk | ScsiDisk | Directory | RamMemory | FileMemory | Cryptodev | Audiodev | Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One device of a VM, as declared."""
+
+    kind: str
+    """Stem of the default id: ``net`` gives ``net0``, ``net1`` …"""
+    model: str
+    """QEMU's type without its bus (``virtio-net``), or the whole type when ``exact``."""
+    id: str | None = None
+    """The QEMU device id; None until :func:`assign_ids`."""
+    driver: bool = True
+    """Whether the guest is expected to drive it."""
+    backend: Backend = NoBackend()
+    properties: Mapping[str, Property] = field(default_factory=dict)
+    """QEMU device properties as the user spelled them."""
+    exact: bool = False
+
+    @property
+    def name(self) -> str:
+        """The id.
+
+        :raises UsageError: before :func:`assign_ids`.
+        """
+        if self.id is None:
+            raise UsageError(f"{self.model} has no id yet")
+        return self.id
+
+
+class _GuestDecides:
+    """The default of ``driver=``: the guest must drive the device."""
+
+    def __repr__(self) -> str:
+        return "<the guest's own>"
+
+
+_EXPECTED = _GuestDecides()
+Driver = _GuestDecides | None
+
+
+def Net(*, id: str | None = None, driver: Driver = _EXPECTED, netdev: str = "user,restrict=on", **properties: Property) -> Declaration:
+    """A virtio network card.
+
+    :param id: QEMU device id; ``net0``, ``net1`` … by default.
+    :param driver: None says that no driver in the guest is expected.
+    :param netdev: the backend as QEMU's ``-netdev`` takes it, without ``id``. The default is QEMU's user network
+        (gateway and DHCP at 10.0.2.2) cut off from the host's own network; ``"user"`` lets the guest out.
+    :param properties: QEMU device properties, ``_`` or ``-``.
+    :raises UsageError: for an impossible id or netdev.
+    """
+    if not netdev or re.search(r"(^|,)id=", netdev):
+        raise UsageError(f"netdev={netdev!r}: write the backend as QEMU's -netdev takes it, without id: 'user'")
+    return _declare("net", "virtio-net", id, driver, Netdev(netdev), properties)
+
+
+def Blk(
+    path: str | Path | None = None,
+    *,
+    size: Size = DISK_SIZE,
+    format: str | None = None,
+    id: str | None = None,
+    driver: Driver = _EXPECTED,
+    **properties: Property,
+) -> Declaration:
+    """A virtio block device.
+
+    :param path: an image of yours. It is opened through a disposable overlay only: no test changes it, and the guest
+        may write. Without it the device gets a private, empty image.
+    :param size: size of the private image: bytes, or ``"64M"``.
+    :param format: the image's format, ``"raw"`` or ``"qcow2"`` …; seen from its first bytes by default.
+    :raises UsageError: for an impossible id or size, or an image that is not there.
+    """
+    return _declare("blk", "virtio-blk", id, driver, _disk(path, size, format), properties)
+
+
+def Rng(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio entropy device, fed by QEMU's own generator (``rng-builtin``)."""
+    return _declare("rng", "virtio-rng", id, driver, NoBackend(), properties)
+
+
+def Balloon(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio memory balloon (the traditional one, device id 5)."""
+    return _declare("balloon", "virtio-balloon", id, driver, NoBackend(), properties)
+
+
+def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio console device with generic ports.
+
+    :param ports: how many ports, 0 to 30. Port N is ``/dev/virtio-ports/<id>.N`` for guests that name them; on the
+        host it is the ring buffer ``<id>.port<N>`` (QMP ``ringbuf-read``, ``ringbuf-write``).
+    """
+    if not 0 <= ports <= 30:
+        raise UsageError(f"ports={ports!r}: a virtio-serial device takes 0 to 30 here")
+    return _declare("serial", "virtio-serial", id, driver, Ports(ports), properties)
+
+
+def Scsi(
+    path: str | Path | None = None,
+    *,
+    size: Size | None = DISK_SIZE,
+    format: str | None = None,
+    id: str | None = None,
+    driver: Driver = _EXPECTED,
+    **properties: Property,
+) -> Declaration:
+    """A virtio SCSI host with one disk.
+
+    :param path: an image of yours for the disk, opened through a disposable overlay only.
+    :param size: size of the disk's private image; None declares the host without a disk.
+    """
+    backend = NoBackend() if size is None and path is None else ScsiDisk(_disk(path, size or DISK_SIZE, format))
+    return _declare("scsi", "virtio-scsi", id, driver, backend, properties)
+
+
+def Keyboard(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio keyboard (input device, id 18)."""
+    return _declare("keyboard", "virtio-keyboard", id, driver, NoBackend(), properties)
+
+
+def Mouse(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio mouse (input device, id 18)."""
+    return _declare("mouse", "virtio-mouse", id, driver, NoBackend(), properties)
+
+
+def Tablet(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio tablet (input device, id 18)."""
+    return _declare("tablet", "virtio-tablet", id, driver, NoBackend(), properties)
+
+
+def Gpu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio GPU without 3D."""
+    return _declare("gpu", "virtio-gpu", id, driver, NoBackend(), properties)
+
+
+def Crypto(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio crypto device on QEMU's built-in backend."""
+    return _declare("crypto", "virtio-crypto", id, driver, Cryptodev(), properties)
+
+
+def Iommu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio IOMMU."""
+    return _declare("iommu", "virtio-iommu", id, driver, NoBackend(), properties)
+
+
+def Mem(*, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio memory device over ``size`` bytes of anonymous memory, all of it unplugged at first."""
+    return _declare("mem", "virtio-mem", id, driver, RamMemory(parse_size(size, "size")), properties)
+
+
+def Pmem(*, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio persistent memory device over a private file of ``size`` bytes."""
+    return _declare("pmem", "virtio-pmem", id, driver, FileMemory(parse_size(size, "size")), properties)
+
+
+def P9(
+    path: str | Path | None = None,
+    *,
+    tag: str | None = None,
+    id: str | None = None,
+    driver: Driver = _EXPECTED,
+    **properties: Property,
+) -> Declaration:
+    """A 9P transport that shares a host directory.
+
+    :param path: the directory; a private, empty one by default.
+    :param tag: the mount tag, at most 31 bytes; the device's id by default.
+    """
+    directory = _existing(path)
+    if directory is not None and not directory.is_dir():
+        raise UsageError(f"P9: {str(directory)!r} is not a directory")
+    return _declare("p9", "virtio-9p", id, driver, Directory(tag or "", directory), properties)
+
+
+def Sound(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """A virtio sound device (QEMU 8.2 and later) that plays to nowhere."""
+    return _declare("sound", "virtio-sound", id, driver, Audiodev(), properties)
+
+
+def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+    """Any other QEMU device, by its ``-device`` name: ``Device("virtio-multitouch-pci")``.
+
+    What it needs behind it (chardev, backend object) must be given by ``args=`` of the marker. The default id is made
+    from the type: ``multitouch0``.
+
+    :raises UsageError: for an impossible type or id.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", type):
+        raise UsageError(f"Device({type!r}): a QEMU device type is letters, digits, '.', '_' and '-'")
+    kind = re.sub(r"^(virtio|vhost-user|vhost)-|-(pci|ccw|device|non-transitional|transitional)\b", "", type) or type
+    return replace(_declare(kind, type, id, driver, NoBackend(), properties), exact=True)
+
+
+def assign_ids(declarations: tuple[Declaration, ...]) -> tuple[Declaration, ...]:
+    """Give each declaration without an id the default one: kind and the first number that is free.
+
+    :raises UsageError: when an id is declared twice.
+    """
+    taken: set[str] = set()
+    for declaration in declarations:
+        if declaration.id is not None and declaration.id in taken:
+            raise UsageError(f"device id {declaration.id!r} is declared twice; ids name devices, so each must be its own")
+        taken |= {declaration.id} if declaration.id else set()
+    return tuple(d if d.id else _with_free_id(d, taken) for d in declarations)
+
+
+def _with_free_id(declaration: Declaration, taken: set[str]) -> Declaration:
+    number = next(n for n in range(len(taken) + 1) if f"{declaration.kind}{n}" not in taken)
+    taken.add(f"{declaration.kind}{number}")
+    return replace(declaration, id=f"{declaration.kind}{number}")
+
+
+def _declare(
+    kind: str, model: str, id: str | None, driver: Driver, backend: Backend, properties: Mapping[str, Property]
+) -> Declaration:
+    # QEMU's rule for ids (util/id.c, id_wellformed): a letter, then letters, digits, '-', '.' and '_'.
+    if id is not None and not (isinstance(id, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", id)):
+        raise UsageError(f"id={id!r}: a QEMU id is a letter followed by letters, digits, '-', '.' and '_'")
+    if driver is not None and not isinstance(driver, _GuestDecides):
+        raise UsageError(f"driver={driver!r}: only None can be said here: that no driver in the guest is expected")
+    for name, value in properties.items():
+        if not isinstance(value, Property):
+            raise UsageError(f"{name}={value!r}: a device property is a string, a number, a truth value or a path")
+    return Declaration(kind, model, id, driver is not None, backend, dict(properties))
+
+
+def _disk(path: str | Path | None, size: Size, format: str | None) -> Disk:
+    return Disk(parse_size(size, "size"), _existing(path), format)
+
+
+def _existing(path: str | Path | None) -> Path | None:
+    if path is None:
+        return None
+    absolute = Path(path).absolute()
+    if not absolute.exists():
+        raise UsageError(f"{str(path)!r}: no such file (looked at {str(absolute)!r})")
+    return absolute

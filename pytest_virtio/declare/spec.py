@@ -1,0 +1,122 @@
+"""A VM as a test declares it: devices, guest, machine, transport, and how the marks that say so merge.
+
+Responsible for the options of the marker and the factory, their defaults and what contradicts itself; must not know
+pytest's marks themselves, nor QEMU's syntax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pytest_virtio.declare.devices import Declaration, assign_ids
+from pytest_virtio.declare.guests import Guest, NoGuest, guest_named
+from pytest_virtio.declare.sizes import parse_size
+from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
+
+__all__ = ("TRANSPORTS", "VmSpec", "check_keywords", "vm_spec")
+
+TRANSPORTS = ("pci", "pci-transitional", "pci-legacy", "mmio", "ccw")
+
+_MACHINES = {"mmio": "microvm", "ccw": "s390-ccw-virtio"}
+"""The machine that has the transport; q35 has PCI."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """One VM, checked and complete."""
+
+    devices: tuple[Declaration, ...]
+    guest: Guest
+    machine: str
+    transport: str
+    memory: int
+    """Guest RAM in bytes."""
+    cpus: int
+    args: tuple[str, ...]
+    """Further QEMU arguments, appended as they are."""
+    timeout: float
+    """Seconds from start to ready."""
+
+
+KEYWORDS = (*(f.name for f in fields(VmSpec) if f.name != "devices"), "boot")
+
+
+def check_keywords(given: Mapping[str, object]) -> None:
+    """Refuse keywords that neither the marker nor the factory takes.
+
+    :raises UnknownNameError: naming the near ones.
+    """
+    for name in given:
+        if name not in KEYWORDS:
+            raise UnknownNameError("keyword of virtio", name, KEYWORDS, "Device properties belong to the device.")
+
+
+def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> VmSpec:
+    """Check a declaration and complete it.
+
+    :param options: what the marker or factory says; :data:`KEYWORDS`.
+    :param defaults: what the command line, ini file and fixtures say, for what ``options`` leaves open.
+    :raises UsageError: naming what can't be and what could.
+    """
+    check_keywords(options)
+    chosen = {**defaults, **options}
+    transport = _transport(chosen.get("transport", "pci"))
+    boot = _truth("boot", chosen.get("boot", True))
+    return VmSpec(
+        devices=assign_ids(tuple(_declaration(d) for d in devices)),
+        guest=guest_named(chosen.get("guest", "scripted")) if boot else NoGuest(),
+        machine=_word("machine", chosen.get("machine") or _MACHINES.get(transport, "q35")),
+        transport=transport,
+        memory=parse_size(chosen.get("memory", "256M"), "memory"),
+        cpus=_count("cpus", chosen.get("cpus", 1)),
+        args=_strings("args", chosen.get("args", ())),
+        timeout=_seconds("timeout", chosen.get("timeout", 60.0)),
+    )
+
+
+def _declaration(device: object) -> Declaration:
+    if isinstance(device, Declaration):
+        return device
+    called = f"{device.__name__}()" if callable(device) and hasattr(device, "__name__") else "Net(), Blk(), Device('…')"
+    raise UsageError(f"{device!r} is not a device declaration; write {called}")
+
+
+def _transport(value: object) -> str:
+    if value not in TRANSPORTS:
+        raise UnknownNameError("transport", str(value), TRANSPORTS)
+    if value == "ccw":
+        raise NotSupportedError("transport='ccw' needs an s390x guest, which this version does not boot")
+    return str(value)
+
+
+def _word(name: str, value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise UsageError(f"{name}={value!r}: a name is expected")
+
+
+def _truth(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{name}={value!r}: True or False is expected")
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise UsageError(f"{name}={value!r}: a number from 1 up is expected")
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        return float(value)
+    raise UsageError(f"{name}={value!r}: a number of seconds above 0 is expected")
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise UsageError(f"{name}={value!r}: a list of strings is expected, one for each QEMU argument")

@@ -1,0 +1,154 @@
+"""What a QEMU binary can do: version, commands, device types and their properties, asked of the binary itself.
+
+Responsible for the probe (one throw-away QEMU without a machine) and for remembering its answer until the binary
+changes; must not know which types or commands anybody needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pytest_virtio import cache
+from pytest_virtio.errors import CommandError, MissingError, MonitorError, UnknownNameError
+from pytest_virtio.vm import cmdline
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.qemu import Qemu
+
+__all__ = ("Capabilities", "capabilities", "find_program")
+
+PROBE_SECONDS = 30.0
+SCHEMA = 2
+"""Raised when what is remembered changes its shape."""
+
+_BASES = ("virtio-device", "virtio-pci", "virtio-ccw-device")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one QEMU binary can do."""
+
+    program: str
+    version: str
+    """``"7.2.22"``"""
+    package: str
+    """The packager's own version: ``"Debian 1:7.2+dfsg-7"``; may be empty."""
+    commands: frozenset[str]
+    machines: frozenset[str]
+    devices: Mapping[str, tuple[str, ...]]
+    """Each virtio device type that ``-device`` takes, with its properties."""
+    other_types: frozenset[str]
+    """The types of other devices."""
+
+    def property_name(self, type: str, spelled: str) -> str:
+        """QEMU's own spelling of a property: ``host_mtu`` as it is, ``disable-legacy`` for ``disable_legacy``.
+
+        :raises UnknownNameError: naming the near ones.
+        """
+        if type not in self.devices:
+            return spelled.replace("_", "-")
+        for name in self.devices[type]:
+            if name.replace("-", "_") == spelled.replace("-", "_"):
+                return name
+        raise UnknownNameError(f"property of {type}", spelled, self.devices[type])
+
+
+def find_program(program: str | Path) -> Path:
+    """The QEMU binary that a name or path stands for, absolute.
+
+    :raises MissingError: when it is not there or not executable.
+    """
+    found = shutil.which(program)
+    if found is not None:
+        return Path(found).absolute()
+    path = Path(program)
+    if path.is_file():
+        raise MissingError(f"QEMU {str(program)!r} is not executable by this user")
+    what = "is a directory" if path.is_dir() else "is not there" if "/" in str(program) else "is not on PATH"
+    raise MissingError(f"QEMU {str(program)!r} {what}. `pytest-virtio setup` installs one; --virtio-qemu PATH names one.")
+
+
+def capabilities(program: Path) -> Capabilities:
+    """What the binary can do, from memory if it hasn't changed since it was asked.
+
+    :raises MissingError: when it isn't a QEMU, or not one that starts.
+    """
+    path = _memory_of(program)
+    remembered = _recall(path)
+    if remembered is None:
+        remembered = _probe(program)
+        cache.write(path, json.dumps(_to_json(remembered)).encode())
+    return remembered
+
+
+def _memory_of(program: Path) -> Path:
+    stat = program.stat()
+    known_by = f"{SCHEMA} {program.resolve()} {stat.st_size} {stat.st_mtime_ns} {os.environ.get('QEMU_MODULE_DIR', '')}"
+    return cache.root() / "qemu" / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
+
+
+def _recall(path: Path) -> Capabilities | None:
+    try:
+        data = json.loads(path.read_bytes())
+        return Capabilities(
+            program=data["program"],
+            version=data["version"],
+            package=data["package"],
+            commands=frozenset(data["commands"]),
+            machines=frozenset(data["machines"]),
+            devices={name: tuple(properties) for name, properties in data["devices"].items()},
+            other_types=frozenset(data["other_types"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Absent, or not ours any more: ask again.
+        return None
+
+
+def _to_json(known: Capabilities) -> dict[str, object]:
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(known).items()}
+
+
+def _probe(program: Path) -> Capabilities:
+    deadline = Deadline.after(PROBE_SECONDS)
+    try:
+        with Qemu.start(lambda wires: cmdline.probe(program, wires), deadline, label=program.name) as qemu:
+            return _ask(program, qemu)
+    except MonitorError as error:
+        raise MissingError(f"{program} does not answer as a QEMU does: {error}") from error
+
+
+def _ask(program: Path, qemu: Qemu) -> Capabilities:
+    version = cast(dict[str, Any], qemu.execute("query-version"))
+    numbers = version["qemu"]
+    devices = _names(qemu.execute("qom-list-types", {"implements": "device", "abstract": False}))
+    virtio = frozenset().union(
+        *(_names(qemu.execute("qom-list-types", {"implements": base, "abstract": False})) for base in _BASES)
+    )
+    return Capabilities(
+        program=str(program),
+        version=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}",
+        package=re.sub(r"^\s*\((.*)\)\s*$", r"\1", str(version.get("package", ""))).strip(),
+        commands=_names(qemu.execute("query-commands")),
+        machines=_names(qemu.execute("query-machines")),
+        devices={name: _properties(qemu, name) for name in sorted(virtio)},
+        other_types=devices - virtio,
+    )
+
+
+def _names(reply: object) -> frozenset[str]:
+    return frozenset(str(entry["name"]) for entry in cast(list[dict[str, object]], reply))
+
+
+def _properties(qemu: Qemu, type: str) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(_names(qemu.execute("device-list-properties", {"typename": type}))))
+    except CommandError:
+        # Some types can't be looked at without a machine; their properties are then taken as spelled.
+        return ()

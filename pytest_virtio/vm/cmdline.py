@@ -1,0 +1,288 @@
+"""QEMU's command line from declarations: pure.
+
+Responsible for the spelling of QEMU's options, for the private files that they name, and for the same VM's command
+line as a person would type it; must not start, open or look at anything.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+
+from pytest_virtio.declare.devices import (
+    Audiodev,
+    Backend,
+    Cryptodev,
+    Declaration,
+    Directory,
+    Disk,
+    FileMemory,
+    Netdev,
+    NoBackend,
+    Ports,
+    RamMemory,
+    ScsiDisk,
+)
+from pytest_virtio.declare.sizes import MIB
+from pytest_virtio.declare.spec import VmSpec
+from pytest_virtio.errors import MissingError
+
+__all__ = ("Boot", "CommandLine", "PrivateFile", "ResolvedDevice", "Wires", "by_hand", "command_line", "probe")
+
+HAND_DIRECTORY = Path("virtio-repro")
+"""Where the command line for people keeps its files: below their current directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console."""
+
+    directory: Path
+    monitor: int
+    consoles: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the machine boots: empty strings and None leave an option out."""
+
+    kernel: str = ""
+    initrd: str = ""
+    append: str = ""
+    bios: str = ""
+    paused: bool = False
+    bootable: bool = False
+    """Whether the firmware shall try the devices, in order of declaration."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedDevice:
+    """A declaration with the QEMU type and property spellings of one binary."""
+
+    declaration: Declaration
+    type: str
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateFile:
+    """A file (or directory, when ``size`` is None) of the VM's own, below its private directory."""
+
+    path: Path
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """The arguments, and the private files that must exist first."""
+
+    argv: tuple[str, ...]
+    files: tuple[PrivateFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a backend adds: options of its own, properties of its device, devices on its bus, files."""
+
+    options: tuple[str, ...] = ()
+    properties: Mapping[str, str] | None = None
+    children: tuple[str, ...] = ()
+    files: tuple[PrivateFile, ...] = ()
+    device_memory: int = 0
+
+
+def probe(program: Path, wires: Wires) -> tuple[str, ...]:
+    """A QEMU without a machine, only to be asked what it can do."""
+    return (str(program), "-machine", "none", "-S", *_quiet(), *_monitor(wires.monitor))
+
+
+def command_line(program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot, wires: Wires) -> CommandLine:
+    """The command line of a VM.
+
+    :param devices: the declarations of ``spec``, resolved against the binary.
+    """
+    consoles = [_console(n, fd, spec.machine) for n, fd in enumerate(wires.consoles)]
+    wiring = (*_monitor(wires.monitor), *(word for words in consoles for word in words))
+    return _assemble(program, accelerator, spec, devices, boot, wires.directory, wiring)
+
+
+def by_hand(program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot) -> str:
+    """A shell script that starts the same VM by hand, its console and monitor on the terminal."""
+    wiring = ("-serial", "mon:stdio")
+    line = _assemble(program, accelerator, spec, devices, boot, HAND_DIRECTORY, wiring)
+    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files)]
+    commands += [f"truncate -s {f.size} {shlex.quote(str(f.path))}" for f in line.files if f.size is not None]
+    return "\n".join([*commands, _folded(line.argv)])
+
+
+def _directories(files: tuple[PrivateFile, ...]) -> list[Path]:
+    return sorted({f.path.parent if f.size is not None else f.path for f in files})
+
+
+def _folded(argv: tuple[str, ...]) -> str:
+    """One option a line, so that a person can read and edit it."""
+    lines: list[str] = []
+    for word in argv:
+        if word.startswith("-") or not lines:
+            lines.append(shlex.quote(word))
+        else:
+            lines[-1] += " " + shlex.quote(word)
+    return " \\\n  ".join(lines)
+
+
+def _assemble(
+    program: Path,
+    accelerator: str,
+    spec: VmSpec,
+    devices: tuple[ResolvedDevice, ...],
+    boot: Boot,
+    directory: Path,
+    wiring: tuple[str, ...],
+) -> CommandLine:
+    parts = [(device, _backend(device.declaration.backend, device.declaration.name, directory)) for device in devices]
+    bootindex = iter(range(len(devices)))
+    argv = [str(program), *_quiet(), "-machine", spec.machine, "-accel", accelerator]
+    argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
+    argv += [*wiring, *_boot(boot)]
+    for device, part in parts:
+        order = {"bootindex": str(next(bootindex))} if boot.bootable and _can_boot(device) else {}
+        on_child = isinstance(device.declaration.backend, ScsiDisk)
+        argv += [*part.options, "-device"]
+        argv.append(_keyval(device.type, {"id": device.declaration.name, **(part.properties or {}), **({} if on_child else order), **device.properties}))
+        for child in part.children:
+            argv += ["-device", child + "".join(f",{k}={v}" for k, v in order.items())]
+    return CommandLine((*argv, *spec.args), tuple(f for _, part in parts for f in part.files))
+
+
+def _can_boot(device: ResolvedDevice) -> bool:
+    return isinstance(device.declaration.backend, Disk | ScsiDisk | Netdev) and "bootindex" not in device.properties
+
+
+def _quiet() -> tuple[str, ...]:
+    """Nothing but what is declared: no default devices, no user configuration, no window."""
+    return ("-nodefaults", "-no-user-config", "-display", "none")
+
+
+def _monitor(fd: int) -> tuple[str, ...]:
+    return ("-chardev", f"socket,id=monitor,fd={fd}", "-mon", "chardev=monitor,mode=control")
+
+
+def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
+    chardev = ("-chardev", f"socket,id=console{number},fd={fd}")
+    if number and machine.startswith("microvm"):
+        # microvm takes one -serial only; its ISA bus takes another port.
+        return (*chardev, "-device", f"isa-serial,index={number},chardev=console{number}")
+    return (*chardev, "-serial", f"chardev:console{number}")
+
+
+def _boot(boot: Boot) -> Iterator[str]:
+    for option, value in (("-kernel", boot.kernel), ("-initrd", boot.initrd), ("-append", boot.append), ("-bios", boot.bios)):
+        if value:
+            yield from (option, value)
+    if boot.paused:
+        yield "-S"
+
+
+def _memory(ram: int, device_memory: int) -> str:
+    if not device_memory:
+        return f"{ram // MIB}M"
+    # Each memory device is aligned, to 1 GiB at the most on x86; maxmem must have room for that.
+    return f"{ram // MIB}M,maxmem={(ram + device_memory) // MIB + 2048}M"
+
+
+def _keyval(head: str, pairs: Mapping[str, str]) -> str:
+    """``head,key=value,…`` with the commas in values doubled, as QEMU wants them."""
+    return ",".join([head, *(f"{key}={_value(value)}" for key, value in pairs.items())])
+
+
+def _value(value: str) -> str:
+    return value.replace(",", ",,")
+
+
+@singledispatch
+def _backend(backend: Backend, id: str, directory: Path) -> _Parts:
+    raise MissingError(f"{id}: no command line is known for the backend {backend!r}")
+
+
+@_backend.register
+def _(backend: NoBackend, id: str, directory: Path) -> _Parts:
+    return _Parts()
+
+
+@_backend.register
+def _(backend: Netdev, id: str, directory: Path) -> _Parts:
+    kind, _, options = backend.options.partition(",")
+    netdev = f"{kind},id={id}.net" + (f",{options}" if options else "")
+    return _Parts(options=("-netdev", netdev), properties={"netdev": f"{id}.net"})
+
+
+def _drive(disk: Disk, id: str, directory: Path) -> tuple[str, tuple[PrivateFile, ...]]:
+    if disk.path is not None:
+        # snapshot=on puts a temporary overlay between guest and image: the image is opened read-only, and the guest
+        # may write. -blockdev has no such thing.
+        format = disk.format or "raw"
+        options = {"if": "none", "id": f"{id}.drive", "file": str(disk.path), "format": format, "snapshot": "on"}
+        return _keyval("", options).lstrip(","), ()
+    image = PrivateFile(directory / f"{id}.img", disk.size)
+    options = {"if": "none", "id": f"{id}.drive", "file": str(image.path), "format": "raw", "discard": "unmap"}
+    return _keyval("", options).lstrip(","), (image,)
+
+
+@_backend.register
+def _(backend: Disk, id: str, directory: Path) -> _Parts:
+    drive, files = _drive(backend, id, directory)
+    return _Parts(options=("-drive", drive), properties={"drive": f"{id}.drive"}, files=files)
+
+
+@_backend.register
+def _(backend: ScsiDisk, id: str, directory: Path) -> _Parts:
+    drive, files = _drive(backend.disk, id, directory)
+    disk = _keyval("scsi-hd", {"id": f"{id}.disk", "bus": f"{id}.0", "drive": f"{id}.drive"})
+    return _Parts(options=("-drive", drive), children=(disk,), files=files)
+
+
+@_backend.register
+def _(backend: Directory, id: str, directory: Path) -> _Parts:
+    path = backend.path or directory / f"{id}.share"
+    fsdev = _keyval("local", {"id": f"{id}.fs", "path": str(path), "security_model": "mapped-xattr"})
+    files = () if backend.path else (PrivateFile(path),)
+    return _Parts(("-fsdev", fsdev), {"fsdev": f"{id}.fs", "mount_tag": backend.tag or id}, files=files)
+
+
+@_backend.register
+def _(backend: RamMemory, id: str, directory: Path) -> _Parts:
+    memory = f"memory-backend-ram,id={id}.mem,size={backend.size}"
+    return _Parts(("-object", memory), {"memdev": f"{id}.mem"}, device_memory=backend.size)
+
+
+@_backend.register
+def _(backend: FileMemory, id: str, directory: Path) -> _Parts:
+    file = PrivateFile(directory / f"{id}.mem", backend.size)
+    options = {"id": f"{id}.mem", "size": str(backend.size), "share": "on", "mem-path": str(file.path)}
+    memory = _keyval("memory-backend-file", options)
+    return _Parts(("-object", memory), {"memdev": f"{id}.mem"}, files=(file,), device_memory=backend.size)
+
+
+@_backend.register
+def _(backend: Cryptodev, id: str, directory: Path) -> _Parts:
+    return _Parts(("-object", f"cryptodev-backend-builtin,id={id}.crypto"), {"cryptodev": f"{id}.crypto"})
+
+
+@_backend.register
+def _(backend: Audiodev, id: str, directory: Path) -> _Parts:
+    return _Parts(("-audiodev", f"none,id={id}.audio"), {"audiodev": f"{id}.audio"})
+
+
+@_backend.register
+def _(backend: Ports, id: str, directory: Path) -> _Parts:
+    names = [f"{id}.port{n}" for n in range(backend.count)]
+    chardevs = tuple(word for name in names for word in ("-chardev", f"ringbuf,id={name},size=65536"))
+    ports = tuple(
+        f"virtserialport,id={name}.dev,bus={id}.0,chardev={name},name={id}.{n}" for n, name in enumerate(names)
+    )
+    return _Parts(options=chardevs, children=ports)
+
+

@@ -1,0 +1,136 @@
+"""The drain: one thread a VM that owns its stderr, its consoles and the news of its end.
+
+Responsible for emptying those descriptors also while nobody waits, for keeping them in bounded logs, and for waking
+whoever waits for something in them; must not know what the bytes mean. Waits are on a condition: no polling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.log import Log
+
+__all__ = ("Drain", "Stream")
+
+CHUNK = 65536
+
+
+class Stream:
+    """One drained descriptor: its log, whether it has ended, and, for a socket, the way to write to it."""
+
+    def __init__(self, name: str, fd: int, peer: socket.socket | None = None) -> None:
+        self.name, self.fd, self.peer = name, fd, peer
+        self.log = Log()
+        self.ended = False
+
+
+class Drain:
+    """Owns descriptors until :meth:`close`; every wait takes a deadline."""
+
+    def __init__(self, name: str) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._stop)
+        self.changed = threading.Condition()
+        self._closing = False
+        self._streams: list[Stream] = []
+        self._thread = threading.Thread(target=self._run, name=f"drain {name}", daemon=True)
+
+    def start(self) -> None:
+        """Start draining; descriptors may be added before only."""
+        self._thread.start()
+
+    def add_pipe(self, name: str, fd: int) -> Stream:
+        """Own the reading end of a pipe."""
+        return self._add(Stream(name, fd))
+
+    def add_socket(self, name: str, peer: socket.socket) -> Stream:
+        """Own our end of a socket pair; it may be written to by :meth:`write`."""
+        peer.setblocking(False)
+        return self._add(Stream(name, peer.fileno(), peer))
+
+    def add_exit(self, pidfd: int, ended: Callable[[], None]) -> None:
+        """Own a pidfd; ``ended`` is called once in the drain thread when the process has ended."""
+
+        def exited() -> None:
+            self._selector.unregister(pidfd)
+            os.close(pidfd)
+            with self.changed:
+                ended()
+                self.changed.notify_all()
+
+        self._selector.register(pidfd, selectors.EVENT_READ, exited)
+
+    def write(self, stream: Stream, data: bytes, deadline: Deadline) -> int:
+        """Write to a socket stream; how many bytes went before the deadline or the peer's end."""
+        if stream.peer is None:
+            return 0
+        sent = 0
+        with selectors.DefaultSelector() as writable:
+            writable.register(stream.peer, selectors.EVENT_WRITE)
+            while sent < len(data) and not stream.ended and writable.select(deadline.remaining()):
+                try:
+                    sent += stream.peer.send(data[sent:])
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    break
+        return sent
+
+    def wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait until ``predicate`` holds (evaluated after each change) or the deadline; whether it holds."""
+        with self.changed:
+            return self.changed.wait_for(predicate, deadline.remaining())
+
+    def close(self) -> None:
+        """Stop the thread and close what it owns."""
+        os.write(self._wake_write, b"x")
+        if self._thread.is_alive():
+            self._thread.join()
+        for stream in self._streams:
+            _close(stream)
+        for key in list(self._selector.get_map().values()):
+            with contextlib.suppress(OSError):
+                os.close(key.fd)
+        self._selector.close()
+        os.close(self._wake_write)
+
+    def _add(self, stream: Stream) -> Stream:
+        self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
+        self._streams.append(stream)
+        return stream
+
+    def _run(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select():
+                key.data()
+
+    def _stop(self) -> None:
+        self._closing = True
+
+    def _read(self, stream: Stream) -> None:
+        try:
+            data = os.read(stream.fd, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        with self.changed:
+            stream.log.append(data)
+            stream.ended = not data
+            self.changed.notify_all()
+        if not data:
+            self._selector.unregister(stream.fd)
+
+
+def _close(stream: Stream) -> None:
+    if stream.peer is not None:
+        stream.peer.close()
+    else:
+        os.close(stream.fd)

@@ -1,0 +1,88 @@
+"""From what a declaration names to what one QEMU binary calls it: types, transports, property spellings. Pure.
+
+Responsible for QEMU's naming of device types by bus and for near misses; must not know how an option is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_virtio.declare.devices import Declaration, Property
+from pytest_virtio.errors import MissingError, UnknownNameError
+from pytest_virtio.vm.capabilities import Capabilities
+from pytest_virtio.vm.cmdline import ResolvedDevice
+
+__all__ = ("check_introspection", "check_machine", "resolve")
+
+_SUFFIXES = {"pci": ("-pci",), "pci-transitional": ("-pci",), "pci-legacy": ("-pci",), "mmio": ("-device", ""), "ccw": ("-ccw",)}
+"""virtio-mem and virtio-pmem carry no suffix where the others have ``-device``."""
+
+_TRANSPORT_PROPERTIES: Mapping[str, Mapping[str, str]] = {
+    # On a root bus QEMU makes PCI devices transitional unless told otherwise, also those called modern.
+    "pci": {"disable-legacy": "on"},
+    "pci-transitional": {"disable-legacy": "off", "disable-modern": "off"},
+    "pci-legacy": {"disable-legacy": "off", "disable-modern": "on"},
+}
+
+_FIRST_WITH_INTROSPECTION = "7.2"
+_NEEDED_COMMANDS = frozenset({"x-query-virtio", "x-query-virtio-status", "x-query-virtio-queue-status"})
+
+
+def check_introspection(known: Capabilities) -> None:
+    """Refuse a QEMU that can't be asked about its virtio devices.
+
+    :raises MissingError: for QEMU older than 7.2, or built without the commands.
+    """
+    missing = sorted(_NEEDED_COMMANDS - known.commands)
+    if missing:
+        raise MissingError(
+            f"QEMU {known.version} ({known.program}) has no {missing[0]}: QEMU {_FIRST_WITH_INTROSPECTION} was the first "
+            "with virtio introspection. Name a newer one by --virtio-qemu PATH."
+        )
+
+
+def check_machine(known: Capabilities, machine: str) -> None:
+    """Refuse a machine type that the binary has not.
+
+    :raises UnknownNameError: naming the near ones. Options after a comma are QEMU's business.
+    """
+    name = machine.partition(",")[0]
+    if name not in known.machines and name not in ("q35", "pc", "virt", "none"):
+        raise UnknownNameError(f"machine of QEMU {known.version}", name, known.machines)
+
+
+def resolve(declaration: Declaration, known: Capabilities, transport: str) -> ResolvedDevice:
+    """The declaration in one binary's words.
+
+    :raises UnknownNameError: for an unknown type (of ``Device``) or property.
+    :raises MissingError: when the binary lacks a type that others have.
+    """
+    type = _type(declaration, known, transport)
+    own = {known.property_name(type, name): _text(value) for name, value in declaration.properties.items()}
+    properties = known.devices.get(type, ())
+    transport_own = {} if declaration.exact else _TRANSPORT_PROPERTIES.get(transport, {})
+    implied = {name: value for name, value in transport_own.items() if name in properties}
+    return ResolvedDevice(declaration, type, {**implied, **own})
+
+
+def _type(declaration: Declaration, known: Capabilities, transport: str) -> str:
+    candidates = [declaration.model + suffix for suffix in _SUFFIXES[transport]]
+    if declaration.exact:
+        candidates.insert(0, declaration.model)
+    for candidate in candidates:
+        if candidate in known.devices or (declaration.exact and candidate in known.other_types):
+            return candidate
+    if declaration.exact:
+        every = (*known.devices, *known.other_types)
+        raise UnknownNameError(f"device of QEMU {known.version}", declaration.model, every)
+    raise MissingError(
+        f"QEMU {known.version} ({known.program}) has no {candidates[0]}, which {declaration.name!r} needs: it is older "
+        "than the device, was built without it, or its module is in a package that is not installed"
+    )
+
+
+def _text(value: Property) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value.absolute() if isinstance(value, Path) else value)

@@ -1,0 +1,28 @@
+"""Private directories: one for each VM, readable by its owner alone, removed whatever ends the test.
+
+A QMP socket or a guest's image in a shared directory would hand the host user to anybody on the machine.
+Responsible for making, registering and removing them; must not know what is put in.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pytest_virtio.vm import janitor
+
+__all__ = ("make", "remove")
+
+
+def make() -> Path:
+    """Make a private directory (mode 0700) that the janitor removes if this process can't."""
+    path = Path(tempfile.mkdtemp(prefix="pytest-virtio-"))
+    janitor.adopt_directory(path)
+    return path
+
+
+def remove(path: Path) -> None:
+    """Remove a private directory and tell the janitor; a directory that is gone already is fine."""
+    shutil.rmtree(path, ignore_errors=True)
+    janitor.release_directory(path)
