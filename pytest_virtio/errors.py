@@ -196,7 +196,7 @@ class VirtioAssertionError(VirtioError, AssertionError):
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Say which of the known names the user may have meant: ``"Did you mean 'a' or 'b'?"``.
 
-    With no near one, a list of up to twelve names is shown whole and a longer one is left out; "" if there is nothing to say.
+    With no near one, up to twelve names are all shown, and more are not; "" if there is nothing to say.
     """
     by_folded = {_folded(candidate): candidate for candidate in known}
     close = difflib.get_close_matches(_folded(name), by_folded, n=3, cutoff=0.6)

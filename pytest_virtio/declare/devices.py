@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_virtio.declare.sizes import MIB, Size, parse_size
+from pytest_virtio.declare.sizes import Size, parse_size
 from pytest_virtio.errors import UsageError
+from pytest_virtio.spec import devices as spec
+from pytest_virtio.spec.device_type import DeviceType
 
 __all__ = (
     # Declarations, as exported at the top level
@@ -52,6 +54,17 @@ __all__ = (
 )
 
 Property = str | int | bool | Path
+
+_INPUT_STEMS = ("keyboard", "mouse", "tablet", "multitouch", "input", "input-host")
+
+_TYPE_OF_STEM: Mapping[str, DeviceType] = {
+    **{type.name: type for type in spec.DEVICE_TYPES.values()},
+    **dict.fromkeys(_INPUT_STEMS, spec.INPUT),
+    "serial": spec.CONSOLE,
+    "snd": spec.SOUND,
+    "vga": spec.GPU,
+}
+"""Device types by what stands between ``virtio-`` and the bus in QEMU's names."""
 
 DISK_SIZE = "64M"
 MEMORY_SIZE = "128M"
@@ -136,6 +149,8 @@ class Declaration:
     """Stem of the default id: ``net`` gives ``net0``, ``net1`` …"""
     model: str
     """QEMU's type without its bus (``virtio-net``), or the whole type when ``exact``."""
+    type: DeviceType | None
+    """The virtio device type; None where only QEMU knows."""
     id: str | None = None
     """The QEMU device id; None until :func:`assign_ids`."""
     driver: bool = True
@@ -167,7 +182,9 @@ _EXPECTED = _GuestDecides()
 Driver = _GuestDecides | None
 
 
-def Net(*, id: str | None = None, driver: Driver = _EXPECTED, netdev: str = "user,restrict=on", **properties: Property) -> Declaration:
+def Net(
+    *, id: str | None = None, driver: Driver = _EXPECTED, netdev: str = "user,restrict=on", **properties: Property
+) -> Declaration:
     """A virtio network card.
 
     :param id: QEMU device id; ``net0``, ``net1`` … by default.
@@ -179,7 +196,7 @@ def Net(*, id: str | None = None, driver: Driver = _EXPECTED, netdev: str = "use
     """
     if not netdev or re.search(r"(^|,)id=", netdev):
         raise UsageError(f"netdev={netdev!r}: write the backend as QEMU's -netdev takes it, without id: 'user'")
-    return _declare("net", "virtio-net", id, driver, Netdev(netdev), properties)
+    return _declare("net", "virtio-net", spec.NET, id, driver, Netdev(netdev), properties)
 
 
 def Blk(
@@ -199,17 +216,17 @@ def Blk(
     :param format: the image's format, ``"raw"`` or ``"qcow2"`` …; seen from its first bytes by default.
     :raises UsageError: for an impossible id or size, or an image that is not there.
     """
-    return _declare("blk", "virtio-blk", id, driver, _disk(path, size, format), properties)
+    return _declare("blk", "virtio-blk", spec.BLK, id, driver, _disk(path, size, format), properties)
 
 
 def Rng(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio entropy device, fed by QEMU's own generator (``rng-builtin``)."""
-    return _declare("rng", "virtio-rng", id, driver, NoBackend(), properties)
+    return _declare("rng", "virtio-rng", spec.RNG, id, driver, NoBackend(), properties)
 
 
 def Balloon(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio memory balloon (the traditional one, device id 5)."""
-    return _declare("balloon", "virtio-balloon", id, driver, NoBackend(), properties)
+    return _declare("balloon", "virtio-balloon", spec.BALLOON, id, driver, NoBackend(), properties)
 
 
 def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
@@ -220,7 +237,7 @@ def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED,
     """
     if not 0 <= ports <= 30:
         raise UsageError(f"ports={ports!r}: a virtio-serial device takes 0 to 30 here")
-    return _declare("serial", "virtio-serial", id, driver, Ports(ports), properties)
+    return _declare("serial", "virtio-serial", spec.CONSOLE, id, driver, Ports(ports), properties)
 
 
 def Scsi(
@@ -238,47 +255,51 @@ def Scsi(
     :param size: size of the disk's private image; None declares the host without a disk.
     """
     backend = NoBackend() if size is None and path is None else ScsiDisk(_disk(path, size or DISK_SIZE, format))
-    return _declare("scsi", "virtio-scsi", id, driver, backend, properties)
+    return _declare("scsi", "virtio-scsi", spec.SCSI, id, driver, backend, properties)
 
 
 def Keyboard(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio keyboard (input device, id 18)."""
-    return _declare("keyboard", "virtio-keyboard", id, driver, NoBackend(), properties)
+    return _declare("keyboard", "virtio-keyboard", spec.INPUT, id, driver, NoBackend(), properties)
 
 
 def Mouse(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio mouse (input device, id 18)."""
-    return _declare("mouse", "virtio-mouse", id, driver, NoBackend(), properties)
+    return _declare("mouse", "virtio-mouse", spec.INPUT, id, driver, NoBackend(), properties)
 
 
 def Tablet(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio tablet (input device, id 18)."""
-    return _declare("tablet", "virtio-tablet", id, driver, NoBackend(), properties)
+    return _declare("tablet", "virtio-tablet", spec.INPUT, id, driver, NoBackend(), properties)
 
 
 def Gpu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio GPU without 3D."""
-    return _declare("gpu", "virtio-gpu", id, driver, NoBackend(), properties)
+    return _declare("gpu", "virtio-gpu", spec.GPU, id, driver, NoBackend(), properties)
 
 
 def Crypto(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio crypto device on QEMU's built-in backend."""
-    return _declare("crypto", "virtio-crypto", id, driver, Cryptodev(), properties)
+    return _declare("crypto", "virtio-crypto", spec.CRYPTO, id, driver, Cryptodev(), properties)
 
 
 def Iommu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio IOMMU."""
-    return _declare("iommu", "virtio-iommu", id, driver, NoBackend(), properties)
+    return _declare("iommu", "virtio-iommu", spec.IOMMU, id, driver, NoBackend(), properties)
 
 
-def Mem(*, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Mem(
+    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property
+) -> Declaration:
     """A virtio memory device over ``size`` bytes of anonymous memory, all of it unplugged at first."""
-    return _declare("mem", "virtio-mem", id, driver, RamMemory(parse_size(size, "size")), properties)
+    return _declare("mem", "virtio-mem", spec.MEM, id, driver, RamMemory(parse_size(size, "size")), properties)
 
 
-def Pmem(*, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Pmem(
+    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property
+) -> Declaration:
     """A virtio persistent memory device over a private file of ``size`` bytes."""
-    return _declare("pmem", "virtio-pmem", id, driver, FileMemory(parse_size(size, "size")), properties)
+    return _declare("pmem", "virtio-pmem", spec.PMEM, id, driver, FileMemory(parse_size(size, "size")), properties)
 
 
 def P9(
@@ -297,12 +318,12 @@ def P9(
     directory = _existing(path)
     if directory is not None and not directory.is_dir():
         raise UsageError(f"P9: {str(directory)!r} is not a directory")
-    return _declare("p9", "virtio-9p", id, driver, Directory(tag or "", directory), properties)
+    return _declare("p9", "virtio-9p", spec.P9, id, driver, Directory(tag or "", directory), properties)
 
 
 def Sound(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio sound device (QEMU 8.2 and later) that plays to nowhere."""
-    return _declare("sound", "virtio-sound", id, driver, Audiodev(), properties)
+    return _declare("sound", "virtio-sound", spec.SOUND, id, driver, Audiodev(), properties)
 
 
 def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
@@ -316,7 +337,8 @@ def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **pr
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", type):
         raise UsageError(f"Device({type!r}): a QEMU device type is letters, digits, '.', '_' and '-'")
     kind = re.sub(r"^(virtio|vhost-user|vhost)-|-(pci|ccw|device|non-transitional|transitional)\b", "", type) or type
-    return replace(_declare(kind, type, id, driver, NoBackend(), properties), exact=True)
+    known = _TYPE_OF_STEM.get(kind) if type.startswith(("virtio", "vhost")) else None
+    return replace(_declare(kind, type, known, id, driver, NoBackend(), properties), exact=True)
 
 
 def assign_ids(declarations: tuple[Declaration, ...]) -> tuple[Declaration, ...]:
@@ -327,7 +349,9 @@ def assign_ids(declarations: tuple[Declaration, ...]) -> tuple[Declaration, ...]
     taken: set[str] = set()
     for declaration in declarations:
         if declaration.id is not None and declaration.id in taken:
-            raise UsageError(f"device id {declaration.id!r} is declared twice; ids name devices, so each must be its own")
+            raise UsageError(
+                f"device id {declaration.id!r} is declared twice; ids name devices, so each must be its own"
+            )
         taken |= {declaration.id} if declaration.id else set()
     return tuple(d if d.id else _with_free_id(d, taken) for d in declarations)
 
@@ -339,7 +363,13 @@ def _with_free_id(declaration: Declaration, taken: set[str]) -> Declaration:
 
 
 def _declare(
-    kind: str, model: str, id: str | None, driver: Driver, backend: Backend, properties: Mapping[str, Property]
+    kind: str,
+    model: str,
+    type: DeviceType | None,
+    id: str | None,
+    driver: Driver,
+    backend: Backend,
+    properties: Mapping[str, Property],
 ) -> Declaration:
     # QEMU's rule for ids (util/id.c, id_wellformed): a letter, then letters, digits, '-', '.' and '_'.
     if id is not None and not (isinstance(id, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", id)):
@@ -349,7 +379,7 @@ def _declare(
     for name, value in properties.items():
         if not isinstance(value, Property):
             raise UsageError(f"{name}={value!r}: a device property is a string, a number, a truth value or a path")
-    return Declaration(kind, model, id, driver is not None, backend, dict(properties))
+    return Declaration(kind, model, type, id, driver is not None, backend, dict(properties))
 
 
 def _disk(path: str | Path | None, size: Size, format: str | None) -> Disk:

@@ -28,5 +28,7 @@ def parse_size(value: Size, what: str) -> int:
     match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
     size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
     if size <= 0:
-        raise UsageError(f"{what}={value!r} is not a size. Write a number of bytes above 0, or one with K, M, G or T: '64M'.")
+        raise UsageError(
+            f"{what}={value!r} is not a size. Write a number of bytes above 0, or one with K, M, G or T: '64M'."
+        )
     return size

@@ -11,18 +11,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pytest_virtio import cache
-from pytest_virtio.errors import CommandError, MissingError, MonitorError, UnknownNameError
+from pytest_virtio.errors import CommandError, MissingError, MonitorError, QemuExitedError, UnknownNameError
 from pytest_virtio.vm import cmdline
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
 __all__ = ("Capabilities", "capabilities", "find_program")
+
+T = TypeVar("T")
 
 PROBE_SECONDS = 30.0
 SCHEMA = 2
@@ -72,7 +74,9 @@ def find_program(program: str | Path) -> Path:
     if path.is_file():
         raise MissingError(f"QEMU {str(program)!r} is not executable by this user")
     what = "is a directory" if path.is_dir() else "is not there" if "/" in str(program) else "is not on PATH"
-    raise MissingError(f"QEMU {str(program)!r} {what}. `pytest-virtio setup` installs one; --virtio-qemu PATH names one.")
+    raise MissingError(
+        f"QEMU {str(program)!r} {what}. `pytest-virtio setup` installs one; --virtio-qemu PATH names one."
+    )
 
 
 def capabilities(program: Path) -> Capabilities:
@@ -116,15 +120,25 @@ def _to_json(known: Capabilities) -> dict[str, object]:
 
 
 def _probe(program: Path) -> Capabilities:
+    known = _ask(program, _ask_for_types)
+    devices: dict[str, tuple[str, ...]] = {}
+    # A type whose parts are in a module that is not installed ends the QEMU that is asked about it (seen on 7.2 with
+    # virtio-gpu-gl-pci: "missing object type"). The next QEMU is asked about the rest.
+    while len(devices) < len(known.devices):
+        _ask(program, lambda _, qemu: _ask_for_properties(qemu, set(known.devices) - set(devices), devices))
+    return replace(known, devices={type: names for type, names in devices.items() if names})
+
+
+def _ask(program: Path, ask: Callable[[Path, Qemu], T]) -> T:
     deadline = Deadline.after(PROBE_SECONDS)
     try:
         with Qemu.start(lambda wires: cmdline.probe(program, wires), deadline, label=program.name) as qemu:
-            return _ask(program, qemu)
-    except MonitorError as error:
+            return ask(program, qemu)
+    except (MonitorError, QemuExitedError) as error:
         raise MissingError(f"{program} does not answer as a QEMU does: {error}") from error
 
 
-def _ask(program: Path, qemu: Qemu) -> Capabilities:
+def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
     version = cast(dict[str, Any], qemu.execute("query-version"))
     numbers = version["qemu"]
     devices = _names(qemu.execute("qom-list-types", {"implements": "device", "abstract": False}))
@@ -137,18 +151,22 @@ def _ask(program: Path, qemu: Qemu) -> Capabilities:
         package=re.sub(r"^\s*\((.*)\)\s*$", r"\1", str(version.get("package", ""))).strip(),
         commands=_names(qemu.execute("query-commands")),
         machines=_names(qemu.execute("query-machines")),
-        devices={name: _properties(qemu, name) for name in sorted(virtio)},
+        devices=dict.fromkeys(sorted(virtio), ()),
         other_types=devices - virtio,
     )
 
 
+def _ask_for_properties(qemu: Qemu, types: Iterable[str], answers: dict[str, tuple[str, ...]]) -> None:
+    for type in sorted(types):
+        try:
+            reply = qemu.execute("device-list-properties", {"typename": type})
+        except (CommandError, QemuExitedError):
+            answers[type] = ()
+            if not qemu.running:
+                return
+            continue
+        answers[type] = tuple(sorted(_names(reply)))
+
+
 def _names(reply: object) -> frozenset[str]:
     return frozenset(str(entry["name"]) for entry in cast(list[dict[str, object]], reply))
-
-
-def _properties(qemu: Qemu, type: str) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(_names(qemu.execute("device-list-properties", {"typename": type}))))
-    except CommandError:
-        # Some types can't be looked at without a machine; their properties are then taken as spelled.
-        return ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
 
@@ -30,7 +30,17 @@ from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
 from pytest_virtio.errors import MissingError
 
-__all__ = ("Boot", "CommandLine", "PrivateFile", "ResolvedDevice", "Wires", "by_hand", "command_line", "probe")
+__all__ = (
+    "Boot",
+    "CommandLine",
+    "PrivateFile",
+    "ResolvedDevice",
+    "Wires",
+    "accelerator_probe",
+    "by_hand",
+    "command_line",
+    "probe",
+)
 
 HAND_DIRECTORY = Path("virtio-repro")
 """Where the command line for people keeps its files: below their current directory."""
@@ -54,8 +64,10 @@ class Boot:
     append: str = ""
     bios: str = ""
     paused: bool = False
-    bootable: bool = False
-    """Whether the firmware shall try the devices, in order of declaration."""
+    firmware: bool = False
+    """Whether the firmware is the guest: it tries the devices in order of declaration and logs to the serial port."""
+    recreate: tuple[str, ...] = ()
+    """The words of a command that makes ``initrd`` again, less its ``--output``; empty when the file stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,16 @@ def probe(program: Path, wires: Wires) -> tuple[str, ...]:
     return (str(program), "-machine", "none", "-S", *_quiet(), *_monitor(wires.monitor))
 
 
-def command_line(program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot, wires: Wires) -> CommandLine:
+def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wires) -> tuple[str, ...]:
+    """The least that lets a kernel speak; without a root file system it panics, which is late enough."""
+    machine = ("-machine", "q35", "-accel", accelerator, "-m", "256M")
+    boot = ("-kernel", str(kernel), "-append", "console=ttyS0")
+    return (str(program), *_quiet(), *machine, *_monitor(wires.monitor), *_console(0, wires.consoles[0], "q35"), *boot)
+
+
+def command_line(
+    program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot, wires: Wires
+) -> CommandLine:
     """The command line of a VM.
 
     :param devices: the declarations of ``spec``, resolved against the binary.
@@ -112,14 +133,19 @@ def command_line(program: Path, accelerator: str, spec: VmSpec, devices: tuple[R
 def by_hand(program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot) -> str:
     """A shell script that starts the same VM by hand, its console and monitor on the terminal."""
     wiring = ("-serial", "mon:stdio")
-    line = _assemble(program, accelerator, spec, devices, boot, HAND_DIRECTORY, wiring)
-    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files)]
+    initramfs = HAND_DIRECTORY / "initramfs.cpio"
+    by_hand = replace(boot, initrd=str(initramfs)) if boot.recreate else boot
+    line = _assemble(program, accelerator, spec, devices, by_hand, HAND_DIRECTORY, wiring)
+    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files, boot)]
     commands += [f"truncate -s {f.size} {shlex.quote(str(f.path))}" for f in line.files if f.size is not None]
+    if boot.recreate:
+        commands.append(" ".join([*boot.recreate, "--output", str(initramfs)]))
     return "\n".join([*commands, _folded(line.argv)])
 
 
-def _directories(files: tuple[PrivateFile, ...]) -> list[Path]:
-    return sorted({f.path.parent if f.size is not None else f.path for f in files})
+def _directories(files: tuple[PrivateFile, ...], boot: Boot) -> list[Path]:
+    needed = {f.path.parent if f.size is not None else f.path for f in files}
+    return sorted(needed | {HAND_DIRECTORY} if boot.recreate else needed)
 
 
 def _folded(argv: tuple[str, ...]) -> str:
@@ -144,17 +170,33 @@ def _assemble(
 ) -> CommandLine:
     parts = [(device, _backend(device.declaration.backend, device.declaration.name, directory)) for device in devices]
     bootindex = iter(range(len(devices)))
-    argv = [str(program), *_quiet(), "-machine", spec.machine, "-accel", accelerator]
+    argv = [str(program), *_quiet(), "-machine", _machine(spec, boot), "-accel", accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
     argv += [*wiring, *_boot(boot)]
     for device, part in parts:
-        order = {"bootindex": str(next(bootindex))} if boot.bootable and _can_boot(device) else {}
+        order = {"bootindex": str(next(bootindex))} if boot.firmware and _can_boot(device) else {}
         on_child = isinstance(device.declaration.backend, ScsiDisk)
         argv += [*part.options, "-device"]
-        argv.append(_keyval(device.type, {"id": device.declaration.name, **(part.properties or {}), **({} if on_child else order), **device.properties}))
+        argv.append(
+            _keyval(
+                device.type,
+                {
+                    "id": device.declaration.name,
+                    **(part.properties or {}),
+                    **({} if on_child else order),
+                    **device.properties,
+                },
+            )
+        )
         for child in part.children:
             argv += ["-device", child + "".join(f",{k}={v}" for k, v in order.items())]
     return CommandLine((*argv, *spec.args), tuple(f for _, part in parts for f in part.files))
+
+
+def _machine(spec: VmSpec, boot: Boot) -> str:
+    # Without graphics SeaBIOS and iPXE talk on the first serial port, where their words can be kept.
+    talks = boot.firmware and spec.machine.startswith(("q35", "pc"))
+    return f"{spec.machine},graphics=off" if talks else spec.machine
 
 
 def _can_boot(device: ResolvedDevice) -> bool:
@@ -179,7 +221,12 @@ def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
 
 
 def _boot(boot: Boot) -> Iterator[str]:
-    for option, value in (("-kernel", boot.kernel), ("-initrd", boot.initrd), ("-append", boot.append), ("-bios", boot.bios)):
+    for option, value in (
+        ("-kernel", boot.kernel),
+        ("-initrd", boot.initrd),
+        ("-append", boot.append),
+        ("-bios", boot.bios),
+    ):
         if value:
             yield from (option, value)
     if boot.paused:
@@ -284,5 +331,3 @@ def _(backend: Ports, id: str, directory: Path) -> _Parts:
         f"virtserialport,id={name}.dev,bus={id}.0,chardev={name},name={id}.{n}" for n, name in enumerate(names)
     )
     return _Parts(options=chardevs, children=ports)
-
-

@@ -19,7 +19,15 @@ from pathlib import Path
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.vm import _sweeper
 
-__all__ = ("OWNER_VARIABLE", "adopt_directory", "adopt_group", "close", "owner_token", "release_directory", "release_group")
+__all__ = (
+    "OWNER_VARIABLE",
+    "adopt_directory",
+    "adopt_group",
+    "close",
+    "owner_token",
+    "release_directory",
+    "release_group",
+)
 
 OWNER_VARIABLE = "PYTEST_VIRTIO_OWNER"
 """Environment variable that marks a process as ours: children spawned too late to be registered are found by it."""
@@ -78,6 +86,7 @@ class _Janitor:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process = None
 
 
 _lock = threading.Lock()
@@ -121,12 +130,10 @@ def release_directory(path: Path) -> None:
 
 
 def close() -> None:
-    """End the janitor (and what is still registered with it). Does nothing when none was started."""
-    global _current  # noqa: PLW0603
+    """End the janitor, unless it still guards something: then the end of this process is its signal."""
     with _lock:
-        if _current is not None and _current.pid == os.getpid():
+        if _current is not None and _current.pid == os.getpid() and not _current.held:
             _current.close()
-        _current = None
 
 
 def _tell(message: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from qemu.qmp import ExecuteError, ExecInterruptedError, Message, QMPClient, QMPError, StateError
+from qemu.qmp import ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
 from pytest_virtio.errors import CommandError, MonitorClosedError, MonitorTimeoutError
 from pytest_virtio.vm.deadline import Deadline
@@ -114,7 +114,7 @@ class Monitor:
         try:
             return await self._client.execute_msg(message)
         except ExecuteError as error:
-            raise CommandError(command, error.error.class_, error.error.desc) from error
+            raise CommandError(command, error.error_class, str(error)) from error
         except (ExecInterruptedError, StateError) as error:
             raise MonitorClosedError(command, str(error)) from error
 

@@ -15,7 +15,13 @@ from pytest_virtio.vm.cmdline import ResolvedDevice
 
 __all__ = ("check_introspection", "check_machine", "resolve")
 
-_SUFFIXES = {"pci": ("-pci",), "pci-transitional": ("-pci",), "pci-legacy": ("-pci",), "mmio": ("-device", ""), "ccw": ("-ccw",)}
+_SUFFIXES = {
+    "pci": ("-pci",),
+    "pci-transitional": ("-pci",),
+    "pci-legacy": ("-pci",),
+    "mmio": ("-device", ""),
+    "ccw": ("-ccw",),
+}
 """virtio-mem and virtio-pmem carry no suffix where the others have ``-device``."""
 
 _TRANSPORT_PROPERTIES: Mapping[str, Mapping[str, str]] = {

@@ -1,0 +1,203 @@
+"""pytest-virtio: boot QEMU with virtio devices, and assert on what guest and device made of each other.
+
+Responsible for the public names alone. They are loaded when first used (PEP 562), for pytest loads this package in
+every run, also in those that use none of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_virtio.declare.devices import (
+        P9,
+        Balloon,
+        Blk,
+        Crypto,
+        Declaration,
+        Device,
+        Gpu,
+        Iommu,
+        Keyboard,
+        Mem,
+        Mouse,
+        Net,
+        Pmem,
+        Rng,
+        Scsi,
+        Serial,
+        Sound,
+        Tablet,
+    )
+    from pytest_virtio.declare.guests import Firmware, Linux
+    from pytest_virtio.errors import (
+        CommandError,
+        DeviceStalledError,
+        DisturbingQueryError,
+        GuestError,
+        GuestPanicError,
+        GuestSilentError,
+        GuestTimeoutError,
+        MissingError,
+        MonitorClosedError,
+        MonitorError,
+        MonitorTimeoutError,
+        NoPendingElement,
+        NotSupportedError,
+        QemuExitedError,
+        ReplyError,
+        UnknownNameError,
+        UsageError,
+        VirtioAssertionError,
+        VirtioError,
+    )
+    from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
+    from pytest_virtio.model.features import Features
+    from pytest_virtio.model.queue import (
+        VirtioQueueElement,
+        VirtioRingAvail,
+        VirtioRingDesc,
+        VirtioRingUsed,
+        VirtQueueStatus,
+        VirtVhostQueueStatus,
+    )
+    from pytest_virtio.model.status import VhostStatus, VirtioStatus
+    from pytest_virtio.plugin.factory import VirtioFactory
+    from pytest_virtio.spec.devices import (
+        BalloonFeature,
+        BlkFeature,
+        ConsoleFeature,
+        CryptoFeature,
+        FsFeature,
+        GpuFeature,
+        IommuFeature,
+        MemFeature,
+        NetFeature,
+        P9Feature,
+        PmemFeature,
+        ScsiFeature,
+        SoundFeature,
+        VsockFeature,
+    )
+    from pytest_virtio.spec.features import TransportFeature
+    from pytest_virtio.spec.vhost_user import ProtocolFeature
+
+_HOMES = {
+    "declare.devices": (
+        "P9", "Balloon", "Blk", "Crypto", "Declaration", "Device", "Gpu", "Iommu", "Keyboard", "Mem", "Mouse", "Net",
+        "Pmem", "Rng", "Scsi", "Serial", "Sound", "Tablet",
+    ),
+    "declare.guests": ("Firmware", "Linux"),
+    "errors": (
+        "CommandError", "DeviceStalledError", "DisturbingQueryError", "GuestError", "GuestPanicError",
+        "GuestSilentError", "GuestTimeoutError", "MissingError", "MonitorClosedError", "MonitorError",
+        "MonitorTimeoutError", "NoPendingElement", "NotSupportedError", "QemuExitedError", "ReplyError",
+        "UnknownNameError", "UsageError", "VirtioAssertionError", "VirtioError",
+    ),
+    "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
+    "model.features": ("Features",),
+    "model.queue": (
+        "VirtQueueStatus", "VirtVhostQueueStatus", "VirtioQueueElement", "VirtioRingAvail", "VirtioRingDesc",
+        "VirtioRingUsed",
+    ),
+    "model.status": ("VhostStatus", "VirtioStatus"),
+    "plugin.factory": ("VirtioFactory",),
+    "spec.devices": (
+        "BalloonFeature", "BlkFeature", "ConsoleFeature", "CryptoFeature", "FsFeature", "GpuFeature", "IommuFeature",
+        "MemFeature", "NetFeature", "P9Feature", "PmemFeature", "ScsiFeature", "SoundFeature", "VsockFeature",
+    ),
+    "spec.features": ("TransportFeature",),
+    "spec.vhost_user": ("ProtocolFeature",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = (
+    # Declarations: devices, guests
+    "Net",
+    "Blk",
+    "Rng",
+    "Balloon",
+    "Serial",
+    "Scsi",
+    "Keyboard",
+    "Mouse",
+    "Tablet",
+    "Gpu",
+    "Crypto",
+    "Iommu",
+    "Mem",
+    "Pmem",
+    "P9",
+    "Sound",
+    "Device",
+    "Declaration",
+    "Linux",
+    "Firmware",
+    # Handles, most to least important
+    "Virtio",
+    "VirtioDevice",
+    "VirtioQueue",
+    "Vm",
+    "VirtioFactory",
+    # What they answer
+    "VirtioStatus",
+    "Features",
+    "VhostStatus",
+    "VirtQueueStatus",
+    "VirtVhostQueueStatus",
+    "VirtioQueueElement",
+    "VirtioRingDesc",
+    "VirtioRingAvail",
+    "VirtioRingUsed",
+    # Feature bits
+    "TransportFeature",
+    "NetFeature",
+    "BlkFeature",
+    "ConsoleFeature",
+    "BalloonFeature",
+    "ScsiFeature",
+    "P9Feature",
+    "GpuFeature",
+    "VsockFeature",
+    "CryptoFeature",
+    "IommuFeature",
+    "MemFeature",
+    "SoundFeature",
+    "FsFeature",
+    "PmemFeature",
+    "ProtocolFeature",
+    # Errors, most generic to most explicit
+    "VirtioError",
+    "UsageError",
+    "UnknownNameError",
+    "NotSupportedError",
+    "MissingError",
+    "ReplyError",
+    "MonitorError",
+    "CommandError",
+    "MonitorTimeoutError",
+    "MonitorClosedError",
+    "QemuExitedError",
+    "GuestError",
+    "GuestPanicError",
+    "GuestSilentError",
+    "GuestTimeoutError",
+    "DeviceStalledError",
+    "DisturbingQueryError",
+    "NoPendingElement",
+    "VirtioAssertionError",
+)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

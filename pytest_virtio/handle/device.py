@@ -1,0 +1,184 @@
+"""``virtio["net0"]``: one virtio device, its queries and assertions.
+
+Responsible for the device's verbs and for the verdict in an assertion's first line; must not know how an answer was
+got, nor pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn, cast
+
+from pytest_virtio import render
+from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
+from pytest_virtio.guest.ready import await_driver_ok
+from pytest_virtio.handle.queue import VirtioQueue
+from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.queue import VirtioQueueElement
+from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.model.verdict import missing_features, stage, unwanted_features
+from pytest_virtio.spec.devices import device_type
+from pytest_virtio.vm.deadline import Deadline
+
+__all__ = ("VirtioDevice",)
+
+DRIVER_OK_SECONDS = 30.0
+
+Feature = str | int
+
+
+class VirtioDevice:
+    """One virtio device of a running VM."""
+
+    def __init__(self, running: RunningVm, id: str) -> None:
+        self._running = running
+        self._introspector = running.introspector
+        self.id = id
+        self.path = running.paths[id]
+        """Its QOM path."""
+
+    def __repr__(self) -> str:
+        return f"<VirtioDevice {self.id} {self.path}>"
+
+    @property
+    def name(self) -> str:
+        """What QEMU's introspection calls it, after its device id: ``"virtio-net"``."""
+        return self.status().name
+
+    @property
+    def type(self) -> str:
+        """Its exact QEMU type: ``"virtio-net-pci"``, or ``"virtio-net-device"`` on virtio-mmio."""
+        proxy = self.path.removesuffix("/virtio-backend")
+        return cast(str, self._running.qemu.execute("qom-get", {"path": proxy, "property": "type"}))
+
+    def status(self, *, timeout: float = QUERY_SECONDS) -> VirtioStatus:
+        """What was offered, what the driver acknowledged, how far it went. Asking does not disturb the device.
+
+        :param timeout: seconds.
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when QEMU is gone.
+        """
+        return self._introspector.status(self.path, timeout)
+
+    @property
+    def queues(self) -> tuple[VirtioQueue, ...]:
+        """Its virtqueues, by index."""
+        status = self.status()
+        if status.num_vqs is None:
+            raise NotSupportedError(f"{self.id}: {status.source} does not tell how many queues there are")
+        names = device_type(status.device_id).queue_names(status.num_vqs, status.host_features.bits)
+        return tuple(VirtioQueue(self, index, called) for index, called in enumerate(names))
+
+    def queue(self, which: int | str) -> VirtioQueue:
+        """A virtqueue by index, by our short name (``"rx0"``) or by the specification's (``"receiveq1"``).
+
+        :raises UnknownNameError: naming those that there are.
+        """
+        queues = self.queues
+        for queue in queues:
+            if which in (queue.index, *queue.names):
+                return queue
+        known = [str(q.index) for q in queues] if isinstance(which, int) else [name for q in queues for name in q.names]
+        raise UnknownNameError(f"queue of {self.id}", str(which), known)
+
+    def raw_queue_element(
+        self, queue: int | str, index: int | None = None, *, timeout: float = QUERY_SECONDS
+    ) -> VirtioQueueElement:
+        """An element of a ring by QEMU's own ``x-query-virtio-queue-element``. **This can break the device.**
+
+        It walks descriptors that the driver may have freed: on an idle ring of an ordinary guest it was seen to set
+        ``broken`` and NEEDS_RESET, after which the guest's I/O hangs; hostile ring contents make QEMU abort. It also
+        overwrites ``shadow-avail-idx``. Use it where the device is lost anyway.
+
+        :param index: slot of the available ring; the next one to be taken by default, which is stale on an idle ring.
+        :raises CommandError: when QEMU can't read the ring.
+        """
+        return self._introspector.raw_queue_element(self.path, self.queue(queue).index, index, timeout)
+
+    def wait_driver_ok(self, timeout: float | None = None) -> VirtioStatus:
+        """Wait until a driver has finished its set-up.
+
+        :param timeout: seconds; 30 by default.
+        :raises DeviceStalledError: at the deadline, naming the stage at which the device stands.
+        :raises QemuExitedError: when QEMU ends.
+        """
+        __tracebackhide__ = True
+        deadline = Deadline.after(DRIVER_OK_SECONDS if timeout is None else timeout)
+        return await_driver_ok([self.id], lambda _: self.status(), deadline, lambda: None)[self.id]
+
+    def assert_driver_ok(self) -> None:
+        """Assert that the driver has finished its set-up, and that the device is not broken.
+
+        :raises VirtioAssertionError: naming the stage at which the device stands.
+        """
+        __tracebackhide__ = True
+        status = self.status()
+        if not status.driver_ok:
+            self._fail(f"not at DRIVER_OK but at {stage(status.status).value}", status)
+        if status.broken:
+            self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
+
+    def assert_negotiated(self, *features: Feature) -> None:
+        """Assert that the device offered each feature and that the driver acknowledged it.
+
+        :raises VirtioAssertionError: saying of each missing one whose doing that is.
+        :raises UnknownNameError: for a name that such a device can't have.
+        """
+        __tracebackhide__ = True
+        status = self.status()
+        faults = missing_features(status, _some(features))
+        if faults:
+            self._fail(f"{_listed(f.feature for f in faults)} not negotiated", status, render.feature_faults(faults))
+
+    def assert_not_negotiated(self, *features: Feature) -> None:
+        """Assert that the driver acknowledged none of the features.
+
+        :raises VirtioAssertionError: naming those that it did.
+        :raises UnknownNameError: for a name that such a device can't have.
+        """
+        __tracebackhide__ = True
+        status = self.status()
+        there = unwanted_features(status.guest_features, _some(features))
+        if there:
+            self._fail(
+                f"{_listed(there)} negotiated, but unwanted: the device offered it and the driver took it", status
+            )
+
+    def assert_offered(self, *features: Feature) -> None:
+        """Assert that the device offers each feature, whatever the driver makes of it.
+
+        :raises VirtioAssertionError: naming those that it doesn't.
+        :raises UnknownNameError: for a name that such a device can't have.
+        """
+        __tracebackhide__ = True
+        status = self.status()
+        faults = missing_features(status.host_features, _some(features))
+        if faults:
+            self._fail(f"{_listed(f.feature for f in faults)} not offered by the device", status)
+
+    def assert_not_offered(self, *features: Feature) -> None:
+        """Assert that the device offers none of the features.
+
+        :raises VirtioAssertionError: naming those that it does.
+        :raises UnknownNameError: for a name that such a device can't have.
+        """
+        __tracebackhide__ = True
+        status = self.status()
+        there = unwanted_features(status.host_features, _some(features))
+        if there:
+            self._fail(f"{_listed(there)} offered by the device, but unwanted", status)
+
+    def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
+        __tracebackhide__ = True
+        facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
+        raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
+
+
+def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    if not features:
+        raise UsageError("no feature given: an assertion about none can't fail")
+    return features
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,64 @@
+"""The ``virtio`` handle: a running VM as a mapping from id to device.
+
+Responsible for finding devices by id and for the report; must not know how the VM was started or when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_virtio.errors import UnknownNameError
+from pytest_virtio.handle import dump
+from pytest_virtio.handle.device import VirtioDevice
+from pytest_virtio.handle.vm import Vm
+from pytest_virtio.launch import RunningGuest, RunningVm
+
+__all__ = ("Virtio",)
+
+
+class Virtio:
+    """A running VM and its virtio devices: ``virtio["net0"]``, ``"net0" in virtio``, ``[d.id for d in virtio]``."""
+
+    def __init__(self, running: RunningVm) -> None:
+        self._running = running
+        self.vm = Vm(running)
+        self._devices = {id: VirtioDevice(running, id) for id in running.paths}
+
+    def __repr__(self) -> str:
+        return f"<Virtio {', '.join(self._devices)}: {self.vm!r}>"
+
+    def __getitem__(self, id: str) -> VirtioDevice:
+        """The device with this id.
+
+        :raises UnknownNameError: naming the right ones.
+        """
+        __tracebackhide__ = True
+        if id not in self._devices:
+            raise UnknownNameError("virtio device", str(id), self._devices)
+        return self._devices[id]
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._devices
+
+    def __iter__(self) -> Iterator[VirtioDevice]:
+        return iter(self._devices.values())
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    @property
+    def guest(self) -> RunningGuest:
+        """What runs in the VM; None when it was declared with ``boot=False``."""
+        return self._running.guest
+
+    def report(self) -> tuple[dump.Section, ...]:
+        """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time."""
+        return dump.report(self._running)
+
+    def dump(self) -> str:
+        """What the failure report shows, as text."""
+        return "\n".join(f"---- {section.title} ----\n{section.text}" for section in self.report())
+
+    def close(self) -> None:
+        """End the VM. The fixtures do this by themselves."""
+        self._running.close()

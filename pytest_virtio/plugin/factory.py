@@ -1,0 +1,75 @@
+"""``virtio_factory``: VMs by the ``with`` statement, several at a time.
+
+Responsible for a VM's life as a test sees it: ready when the block starts, its report taken when an exception leaves,
+gone when the block ends; must not know fixtures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from pytest_virtio.handle import Virtio
+from pytest_virtio.launch import launch
+from pytest_virtio.plugin.session import VirtioSession
+
+__all__ = ("VirtioFactory",)
+
+
+class VirtioFactory:
+    """Boots VMs: ``with virtio_factory(Net(), guest="linux") as virtio:``.
+
+    It takes what the marker takes. The VM's report is kept for the running test when an exception leaves the block.
+    """
+
+    def __init__(self, session: VirtioSession, qemu: str | Path) -> None:
+        self._session, self._qemu = session, qemu
+
+    def __call__(self, *devices: Any, **options: Any) -> _Block:
+        """A context manager that boots the VM and waits until it is ready.
+
+        :raises UsageError: at once, when the declaration can't be.
+        """
+        __tracebackhide__ = True
+        spec = self._session.spec(devices, options)
+        return _Block(self._session, self._qemu, spec)
+
+
+class _Block:
+    """One VM's ``with`` block."""
+
+    def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any) -> None:
+        self._session, self._qemu, self._spec = session, qemu, spec
+        self._virtio: Virtio | None = None
+
+    def __enter__(self) -> Virtio:
+        """Boot, and wait until ready.
+
+        :raises VirtioError: when it doesn't get there; the report says where it stands.
+        """
+        __tracebackhide__ = True
+        running = launch(self._spec, self._session.host(self._qemu))
+        try:
+            virtio = self._virtio = Virtio(running)
+            self._session.live.append(virtio)
+            running.await_ready()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return virtio
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        virtio, self._virtio = self._virtio, None
+        if virtio is None:
+            return
+        try:
+            if error is not None and not isinstance(error, pytest.skip.Exception | GeneratorExit):
+                self._session.keep(virtio.report())
+        finally:
+            self._session.live.remove(virtio)
+            virtio.close()

@@ -1,0 +1,39 @@
+"""The marker: how the marks on a test, its class and its module become one declaration.
+
+Responsible for the merge (keywords from all, the closest wins; devices from the closest that names any); must not
+know what the keywords mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+__all__ = ("Marked", "marked")
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What the marks on one test say together."""
+
+    devices: Sequence[object] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def marked(node: pytest.Item) -> Marked:
+    """Merge the ``virtio`` marks of a test.
+
+    :raises UsageError: for a keyword that the marker does not take.
+    """
+    from pytest_virtio.declare.spec import check_keywords
+
+    closest_first = list(node.iter_markers("virtio"))
+    options: dict[str, Any] = {}
+    for mark in reversed(closest_first):
+        check_keywords(mark.kwargs)
+        options |= mark.kwargs
+    devices = next((mark.args for mark in closest_first if mark.args), ())
+    return Marked(devices, options)

@@ -1,0 +1,67 @@
+"""The beginning and the end of a run: what was chosen is said once, and nothing is left.
+
+Responsible for the lines after collection and for the janitor's end; must not know how a choice was made. Under xdist
+nothing is collected in the process that prints, so the workers send their lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pytest_virtio.errors import VirtioError
+from pytest_virtio.plugin.session import started_session, virtio_session
+
+__all__ = (
+    "pytest_report_collectionfinish",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+    "pytest_unconfigure",
+)
+
+_FROM_WORKERS = pytest.StashKey[list[str]]()
+_OUTPUT = "pytest_virtio"
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say which QEMU and accelerator the selected virtio tests will run on; nothing where there are none."""
+    if config.option.collectonly or not any("virtio_factory" in getattr(i, "fixturenames", ()) for i in items):
+        return []
+    session = virtio_session(config)
+    try:
+        session.host(session.settings.qemu)
+    except VirtioError as error:
+        return [f"virtio: {error}"]
+    return session.header()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In an xdist worker, send what would have been printed."""
+    ours, output = started_session(session.config), getattr(session.config, "workeroutput", None)
+    if ours is not None and output is not None:
+        output[_OUTPUT] = ours.header()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take in what an xdist worker sent."""
+    lines: list[str] = getattr(node, "workeroutput", {}).get(_OUTPUT, [])
+    known = node.config.stash.setdefault(_FROM_WORKERS, [])
+    known += [line for line in lines if line not in known]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the xdist workers sent."""
+    for line in config.stash.get(_FROM_WORKERS, []):
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the janitor, if one was started and has nothing left to guard."""
+    janitor = sys.modules.get("pytest_virtio.vm.janitor")
+    if janitor is not None:
+        janitor.close()

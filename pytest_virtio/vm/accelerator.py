@@ -1,0 +1,95 @@
+"""Which accelerator a VM runs on, and why: KVM where it is seen to work, TCG elsewhere.
+
+Responsible for the probe and for remembering its answer for each host kernel and QEMU binary; must not know guests:
+the kernel to probe with is given. A device node that opens proves nothing: on some hosts KVM starts and a stock
+kernel then hangs without a word, where a trivial ROM still runs. So the probe is a real kernel's first output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pytest_virtio import cache
+from pytest_virtio.errors import VirtioError
+from pytest_virtio.vm import cmdline
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.qemu import Qemu
+
+__all__ = ("ACCELERATORS", "Accelerator", "choose")
+
+ACCELERATORS = ("auto", "tcg", "kvm")
+DEVICE = Path("/dev/kvm")
+PROBE_SECONDS = 8.0
+"""A kernel under working KVM says its first word well within a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """QEMU's name for it, and why it was chosen."""
+
+    name: str
+    reason: str
+
+
+def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> Accelerator:
+    """The accelerator for ``requested`` (one of :data:`ACCELERATORS`) on this host.
+
+    :param kernel: gives a bzImage for the probe, or None; called only when the probe is needed.
+    """
+    if requested != "auto":
+        return Accelerator(requested, "as asked for")
+    obstacle = _obstacle(program)
+    if obstacle:
+        return Accelerator("tcg", obstacle)
+    image = kernel()
+    if image is None:
+        return Accelerator("tcg", "KVM is not trusted before a kernel has run on it, and no kernel is at hand")
+    return _remembered(program, image)
+
+
+def _obstacle(program: Path) -> str:
+    if not program.name.endswith(platform.machine()):
+        return f"{program.name} does not run {platform.machine()} code natively"
+    if not DEVICE.exists():
+        return f"there is no {DEVICE}"
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        return f"{DEVICE} is not accessible to this user"
+    return ""
+
+
+def _remembered(program: Path, kernel: Path) -> Accelerator:
+    stat = program.stat()
+    key = f"{platform.release()} {platform.version()} {program.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    path = cache.root() / "kvm" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    try:
+        known = json.loads(path.read_bytes())
+        return Accelerator(str(known["name"]), str(known["reason"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        answer = _probe(program, kernel)
+        cache.write(path, json.dumps(asdict(answer)).encode())
+        return answer
+
+
+def _probe(program: Path, kernel: Path) -> Accelerator:
+    """Boot ``kernel`` under KVM until it says its first word."""
+    deadline = Deadline.after(PROBE_SECONDS)
+    try:
+        with Qemu.start(
+            lambda wires: cmdline.accelerator_probe(program, "kvm", kernel, wires), deadline, label="kvm", consoles=1
+        ) as qemu:
+            log = qemu.consoles[0].log
+            qemu.child.drain.wait(lambda: b"Linux version" in log.since(0) or not qemu.running, deadline)
+            if b"Linux version" in log.since(0):
+                return Accelerator("kvm", "a kernel was seen to run on it")
+            if not qemu.running:
+                return Accelerator("tcg", f"QEMU ended on KVM ({qemu.child.how()})")
+            silence = f"{DEVICE} opens, but a kernel on it said nothing within {PROBE_SECONDS:g} s"
+            return Accelerator("tcg", silence)
+    except VirtioError as error:
+        return Accelerator("tcg", f"QEMU does not start on KVM: {str(error).splitlines()[0]}")
