@@ -1,0 +1,116 @@
+"""The ``pytest-virtio`` command: set up what tests need, say what is missing, build guest images.
+
+Responsible for arguments, progress and exit status; must not know how anything is fetched or built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pytest_virtio.errors import UsageError, VirtioError
+
+__all__ = ("main",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0 when all is well, 1 when something is missing, 2 for wrong arguments."""
+    chosen = _parser().parse_args(arguments)
+    act: Callable[[argparse.Namespace], int] = chosen.act
+    try:
+        return act(chosen)
+    except UsageError as error:
+        print(f"pytest-virtio: {error}", file=sys.stderr)
+        return 2
+    except VirtioError as error:
+        print(f"pytest-virtio: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("pytest-virtio", description="What virtio tests need on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    setup = commands.add_parser("setup", help="install QEMU and build the Linux guest, where they are missing")
+    setup.set_defaults(act=_setup)
+    doctor = commands.add_parser("doctor", help="say what is there and what is missing; changes nothing")
+    doctor.set_defaults(act=_doctor)
+    _add_image_commands(commands.add_parser("image", help="guest images").add_subparsers(required=True, metavar="WHAT"))
+    return parser
+
+
+def _add_image_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = commands.add_parser("build", help="fetch and build a guest image into your cache")
+    build.add_argument("name", choices=["linux"])
+    build.set_defaults(act=_build)
+    initramfs = commands.add_parser("initramfs", help="write the initramfs that a Linux guest with these things boots")
+    initramfs.add_argument("--output", type=Path, required=True, help="where to write it")
+    initramfs.add_argument("--devices", default="", help="virtio device ids, by commas: 1 is net, 2 is blk")
+    initramfs.add_argument("--kernel", type=Path, help="a bzImage of yours")
+    initramfs.add_argument("--initrd", type=Path, help="an initramfs of yours, to which the agent is appended")
+    initramfs.add_argument("--modules", type=Path, action="append", default=[], help="a .ko file or a directory of them")
+    initramfs.set_defaults(act=_initramfs)
+
+
+def _setup(_: argparse.Namespace) -> int:
+    from pytest_virtio.provision.linux import build_linux, linux_image
+    from pytest_virtio.provision.qemu import find_qemu, install_qemu
+
+    if find_qemu() is None:
+        _progress(f"QEMU: {install_qemu(_progress)}")
+    if linux_image() is None:
+        build_linux(_progress)
+    return _doctor(_)
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from pytest_virtio.provision.status import inspect
+
+    findings = inspect()
+    for finding in findings:
+        mark = _coloured("ok     ", 32) if finding.ok else _coloured("missing", 31 if finding.needed else 33)
+        print(f"{mark} {finding.what}: {finding.detail}")
+        if finding.remedy:
+            print(f"        -> {finding.remedy}")
+    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+
+
+def _build(chosen: argparse.Namespace) -> int:
+    from pytest_virtio.provision.linux import build_linux
+
+    image = build_linux(_progress)
+    print(f"{chosen.name}: Linux {image.version} in {image.kernel.parent}")
+    return 0
+
+
+def _initramfs(chosen: argparse.Namespace) -> int:
+    from pytest_virtio.provision.boot import prepare
+
+    directory = chosen.output.absolute().parent
+    directory.mkdir(parents=True, exist_ok=True)
+    made = prepare(directory, _ids(chosen.devices), kernel=chosen.kernel, initrd=chosen.initrd, modules=chosen.modules)
+    if made.initramfs.parent == directory:
+        made.initramfs.replace(chosen.output)
+    else:
+        chosen.output.write_bytes(made.initramfs.read_bytes())
+    print(f"{chosen.output}: loads {', '.join(made.load) or 'no module'}\nkernel command line: {made.append}")
+    return 0
+
+
+def _ids(listed: str) -> list[int]:
+    try:
+        return [int(word) for word in listed.split(",") if word]
+    except ValueError as error:
+        raise UsageError(f"--devices {listed}: numbers of virtio device types are expected, by commas: 1,2") from error
+
+
+def _progress(message: str) -> None:
+    print(f"pytest-virtio: {message}", file=sys.stderr, flush=True)
+
+
+def _coloured(text: str, colour: int) -> str:
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"

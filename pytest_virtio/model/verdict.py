@@ -1,0 +1,113 @@
+"""Judgements: how far a device's initialisation went, and for each missing feature at whose door it lies.
+
+Responsible for pure decisions on status and features; it must not know how they were read or will be printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import Enum
+
+from pytest_virtio.model.features import Features
+from pytest_virtio.model.status import VirtioStatus
+
+__all__ = ("Fault", "FeatureFault", "Stage", "missing_features", "stage", "unwanted_features")
+
+
+class Stage(Enum):
+    """How far initialisation went (virtio 1.3 section 3.1); the value says it in plain words."""
+
+    RESET = "reset: no driver has touched the device"
+    ACKNOWLEDGE = "ACKNOWLEDGE only: the guest noticed the device, and no driver took it"
+    DRIVER = "DRIVER: a driver took the device, and the features are not settled yet"
+    FEATURES_OK = "FEATURES_OK: the features are settled, and the driver never finished its set-up"
+    DRIVER_OK = "DRIVER_OK: the driver finished its set-up"
+    FAILED = "FAILED: the driver gave the device up"
+    NEEDS_RESET = "NEEDS_RESET: the device met an error and waits for a reset"
+    OUT_OF_ORDER = "out of order: status bits are set, and none that begins an initialisation"
+
+
+# A device that broke or was given up keeps the bits of the stages before, and a legacy driver goes from DRIVER straight
+# to DRIVER_OK (3.1.2): the first of these that is set tells the stage.
+_TELLING = (Stage.NEEDS_RESET, Stage.FAILED, Stage.DRIVER_OK, Stage.FEATURES_OK, Stage.DRIVER, Stage.ACKNOWLEDGE)
+
+
+def stage(status: AbstractSet[str]) -> Stage:
+    """Say how far initialisation went.
+
+    :param status: names of the set status bits, as in :attr:`VirtioStatus.status`.
+    """
+    for candidate in _TELLING:
+        if candidate.name in status:
+            return candidate
+    return Stage.OUT_OF_ORDER if status else Stage.RESET
+
+
+class Fault(Enum):
+    """Why a feature is missing."""
+
+    NOT_OFFERED = "not offered"
+    """The device does not offer it."""
+    NOT_ACKNOWLEDGED = "not acknowledged"
+    """It is offered; the driver did not take it."""
+    MASKED_BY_BACKEND = "masked by the backend"
+    """The vhost backend does not offer it, and so neither does the device."""
+    TOO_EARLY = "too early"
+    """It is offered; the driver has not written its features yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFault:
+    """A missing feature.
+
+    :param feature: its canonical full name.
+    :param fault: why it is missing.
+    """
+
+    feature: str
+    fault: Fault
+
+
+def missing_features(subject: VirtioStatus | Features, wanted: Iterable[str | int]) -> tuple[FeatureFault, ...]:
+    """Return what is missing of the wanted features, lowest bit first, with whose fault that is.
+
+    :param subject: a device, whose ``guest_features`` are looked at; or a set, where only offered or not can be told.
+    :param wanted: names, enum members or bit numbers.
+    :raise UnknownNameError: one that such a device can't have.
+    """
+    features = subject.guest_features if isinstance(subject, VirtioStatus) else subject
+    missing = Features.of(wanted, features.feature_names) - features
+    return tuple(FeatureFault(name, _fault(subject, features.feature_names.bit(name))) for name in missing)
+
+
+def unwanted_features(subject: VirtioStatus | Features, unwanted: Iterable[str | int]) -> tuple[str, ...]:
+    """Return which of the unwanted features are there, lowest bit first, by canonical full name.
+
+    :param subject: a device, whose ``guest_features`` are looked at; or a set.
+    :param unwanted: names, enum members or bit numbers.
+    :raise UnknownNameError: one that such a device can't have.
+    """
+    features = subject.guest_features if isinstance(subject, VirtioStatus) else subject
+    return (features & Features.of(unwanted, features.feature_names)).names
+
+
+def _fault(subject: VirtioStatus | Features, bit: int) -> Fault:
+    if isinstance(subject, Features):
+        return _fault_in_set(subject, bit)
+    # Compared by bit number, for bit 30 has another name in vhost sets.
+    if not subject.host_features.bits >> bit & 1:
+        masked = subject.vhost_dev is not None and not subject.vhost_dev.features.bits >> bit & 1
+        return Fault.MASKED_BY_BACKEND if masked else Fault.NOT_OFFERED
+    return Fault.TOO_EARLY if _is_early(subject) else Fault.NOT_ACKNOWLEDGED
+
+
+def _fault_in_set(features: Features, bit: int) -> Fault:
+    offered = features.offered is not None and features.offered.bits >> bit & 1
+    return Fault.NOT_ACKNOWLEDGED if offered else Fault.NOT_OFFERED
+
+
+def _is_early(status: VirtioStatus) -> bool:
+    """Say whether the driver has written no feature yet; a legacy driver may acknowledge none and never says so."""
+    return not status.guest_features.bits and not status.status & {"FEATURES_OK", "DRIVER_OK"}

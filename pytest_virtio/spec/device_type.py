@@ -1,0 +1,71 @@
+"""What a device type is: its id, names, feature bits and queues.
+
+Responsible for the shape alone, so that each device's module can fill it in; it must not know any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+from pytest_virtio.spec.features import Feature, FeatureNames, TransportFeature
+from pytest_virtio.spec.queues import QueueNames, QueueNaming, generic, in_order
+from pytest_virtio.spec.vhost_user import VhostFeature
+
+__all__ = ("DeviceType",)
+
+_ONLY_NUMBERED = in_order()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceType:
+    """A virtio device type (virtio 1.3 section 5).
+
+    :param id: the device id of section 5, 1 or more.
+    :param name: our short name: ``"net"``.
+    :param title: in words: ``"network device"``.
+    :param features: the enum of its own feature bits; ``None`` if it has none.
+    :param queues: how its virtqueues are called.
+    """
+
+    id: int
+    name: str
+    title: str
+    features: type[Feature] | None = None
+    queues: QueueNaming = _ONLY_NUMBERED
+
+    @property
+    def feature_names(self) -> FeatureNames:
+        """The names of what such a device offers and a driver acknowledges."""
+        return _device_names(self)
+
+    @property
+    def vhost_feature_names(self) -> FeatureNames:
+        """The names of what QEMU and such a device's vhost backend agree on: bit 30 means another thing there."""
+        return _vhost_names(self)
+
+    def queue_names(self, count: int, features: int) -> tuple[tuple[str, ...], ...]:
+        """Return the accepted names of each queue by index, our short one first; ``("queue7",)`` for one without.
+
+        :param count: how many queues the device has, 0 or more: for some types the last one is the control queue.
+        :param features: the offered feature bits, on which optional queues depend.
+        """
+        names: list[QueueNames] = list(islice(self.queues(count, features), count))
+        return tuple(names) + tuple(generic(index) for index in range(len(names), count))
+
+    def _own_tables(self) -> Iterator[type[Feature]]:
+        if self.features is not None:
+            yield self.features
+
+
+# Bounded, for the id of an unknown type comes out of a reply.
+@lru_cache(maxsize=256)
+def _device_names(device: DeviceType) -> FeatureNames:
+    return FeatureNames(device.title, *device._own_tables(), TransportFeature, VhostFeature)
+
+
+@lru_cache(maxsize=256)
+def _vhost_names(device: DeviceType) -> FeatureNames:
+    return FeatureNames(f"vhost backend of {device.title}", VhostFeature, *device._own_tables(), TransportFeature)
