@@ -10,8 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_virtio.errors import UsageError, VirtioError
+
+if TYPE_CHECKING:
+    from pytest_virtio.provision.status import Finding
 
 __all__ = ("main",)
 
@@ -50,7 +54,9 @@ def _add_image_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     initramfs.add_argument("--devices", default="", help="virtio device ids, by commas: 1 is net, 2 is blk")
     initramfs.add_argument("--kernel", type=Path, help="a bzImage of yours")
     initramfs.add_argument("--initrd", type=Path, help="an initramfs of yours, to which the agent is appended")
-    initramfs.add_argument("--modules", type=Path, action="append", default=[], help="a .ko file or a directory of them")
+    initramfs.add_argument(
+        "--modules", type=Path, action="append", default=[], help="a .ko file or a directory of them"
+    )
     initramfs.set_defaults(act=_initramfs)
 
 
@@ -66,15 +72,33 @@ def _setup(_: argparse.Namespace) -> int:
 
 
 def _doctor(_: argparse.Namespace) -> int:
+    from pytest_virtio.provision.qemu import find_qemu
     from pytest_virtio.provision.status import inspect
 
     findings = inspect()
+    qemu = find_qemu()
+    if qemu is not None:
+        findings.insert(1, _introspection(qemu))
     for finding in findings:
         mark = _coloured("ok     ", 32) if finding.ok else _coloured("missing", 31 if finding.needed else 33)
         print(f"{mark} {finding.what}: {finding.detail}")
         if finding.remedy:
             print(f"        -> {finding.remedy}")
     return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+
+
+def _introspection(qemu: Path) -> Finding:
+    from pytest_virtio.provision.status import Finding
+    from pytest_virtio.vm.capabilities import capabilities
+    from pytest_virtio.vm.resolve import check_introspection
+
+    what = "virtio introspection"
+    try:
+        known = capabilities(qemu)
+        check_introspection(known)
+    except VirtioError as error:
+        return Finding(what, False, str(error))
+    return Finding(what, True, f"QEMU {known.version} has it, and {len(known.devices)} virtio and vhost device types")
 
 
 def _build(chosen: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""Tests of what is fetched and built into the cache."""
