@@ -37,12 +37,20 @@ class FirmwareGuest:
         driven = [d.name for d in devices if d.driver and d.kind in self._settings.drives]
         await_driver_ok(driven, status_of, deadline, self._check)
 
-    def run(self, command: str, timeout: float = 0.0) -> NoReturn:
+    def run(self, command: str | bytes, timeout: float = 0.0) -> NoReturn:
         """Firmware has no shell.
 
         :raises NotSupportedError: always.
         """
         raise NotSupportedError(f"run({command!r}): firmware has no shell; guest='linux' has")
+
+    @property
+    def devices(self) -> NoReturn:
+        """Firmware does not tell which devices it sees.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError("firmware does not tell which devices it sees; guest='linux' does")
 
     def _check(self) -> None:
         if not self._qemu.running:

@@ -102,7 +102,6 @@ class VirtioDevice:
         :raises DeviceStalledError: at the deadline, naming the stage at which the device stands.
         :raises QemuExitedError: when QEMU ends.
         """
-        __tracebackhide__ = True
         deadline = Deadline.after(DRIVER_OK_SECONDS if timeout is None else timeout)
         return await_driver_ok([self.id], lambda _: self.status(), deadline, lambda: None)[self.id]
 
@@ -111,7 +110,6 @@ class VirtioDevice:
 
         :raises VirtioAssertionError: naming the stage at which the device stands.
         """
-        __tracebackhide__ = True
         status = self.status()
         if not status.driver_ok:
             self._fail(f"not at DRIVER_OK but at {stage(status.status).value}", status)
@@ -124,11 +122,11 @@ class VirtioDevice:
         :raises VirtioAssertionError: saying of each missing one whose doing that is.
         :raises UnknownNameError: for a name that such a device can't have.
         """
-        __tracebackhide__ = True
         status = self.status()
         faults = missing_features(status, _some(features))
         if faults:
-            self._fail(f"{_listed(f.feature for f in faults)} not negotiated", status, render.feature_faults(faults))
+            reasons = list(render.feature_faults(faults))
+            self._fail(_first(reasons, "not negotiated"), status, reasons[1:])
 
     def assert_not_negotiated(self, *features: Feature) -> None:
         """Assert that the driver acknowledged none of the features.
@@ -136,13 +134,10 @@ class VirtioDevice:
         :raises VirtioAssertionError: naming those that it did.
         :raises UnknownNameError: for a name that such a device can't have.
         """
-        __tracebackhide__ = True
         status = self.status()
         there = unwanted_features(status.guest_features, _some(features))
         if there:
-            self._fail(
-                f"{_listed(there)} negotiated, but unwanted: the device offered it and the driver took it", status
-            )
+            self._fail(f"{_listed(there)} negotiated, but unwanted: offered by the device, taken by the driver", status)
 
     def assert_offered(self, *features: Feature) -> None:
         """Assert that the device offers each feature, whatever the driver makes of it.
@@ -150,7 +145,6 @@ class VirtioDevice:
         :raises VirtioAssertionError: naming those that it doesn't.
         :raises UnknownNameError: for a name that such a device can't have.
         """
-        __tracebackhide__ = True
         status = self.status()
         faults = missing_features(status.host_features, _some(features))
         if faults:
@@ -162,14 +156,12 @@ class VirtioDevice:
         :raises VirtioAssertionError: naming those that it does.
         :raises UnknownNameError: for a name that such a device can't have.
         """
-        __tracebackhide__ = True
         status = self.status()
         there = unwanted_features(status.host_features, _some(features))
         if there:
             self._fail(f"{_listed(there)} offered by the device, but unwanted", status)
 
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
-        __tracebackhide__ = True
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
 
@@ -178,6 +170,12 @@ def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     if not features:
         raise UsageError("no feature given: an assertion about none can't fail")
     return features
+
+
+def _first(reasons: list[str], what: str) -> str:
+    """The first of ``NAME: reason`` as a sentence, and how many more there are: summaries show one line only."""
+    name, _, why = reasons[0].partition(": ")
+    return f"{name} {what}: {why}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
 
 def _listed(names: Iterable[str]) -> str:

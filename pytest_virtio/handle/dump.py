@@ -6,8 +6,10 @@ undisturbing ways only and never stops the VM. Must not know pytest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+import psutil
 
 from pytest_virtio import render
 from pytest_virtio.errors import VirtioError
@@ -23,6 +25,10 @@ DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
 CONSOLE_LIMIT = 8 * 1024
 QUEUES_SHOWN = 16
+DEVICES_SHOWN = 64
+
+Answer = VirtioStatus | str
+"""What a device answered, or why it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,39 +40,80 @@ class Section:
     data: object = None
 
 
-def report(running: RunningVm) -> tuple[Section, ...]:
+def report(running: RunningVm, seconds: float = DUMP_SECONDS) -> tuple[Section, ...]:
     """The whole report: verdict, each device, guest console, QEMU's stderr, how to run the same VM by hand.
 
-    Takes :data:`DUMP_SECONDS` at the most, also when QEMU answers nothing.
+    It never raises, and takes no longer than ``seconds`` (and what rendering takes), also when QEMU answers nothing.
     """
-    deadline = Deadline.after(DUMP_SECONDS)
-    answers = {id: _attempt(running, id, deadline) for id in running.paths}
-    devices = [_device(running, id, answer, deadline) for id, answer in answers.items()]
-    return tuple(_bounded(s) for s in (_verdict(running, answers), *devices, *_surroundings(running)))
+    deadline = Deadline.after(seconds)
+    shown = list(running.paths)[:DEVICES_SHOWN]
+    answers = {id: _attempt(running, id, deadline) for id in shown}
+    makers: dict[str, Callable[[], Section]] = {
+        "virtio: verdict": lambda: _verdict(running, answers),
+        **{f"virtio: {id}": _maker_of_device(running, id, answer, deadline) for id, answer in answers.items()},
+        **_surroundings(running),
+    }
+    return tuple(_made(title, make) for title, make in makers.items())
 
 
-def _attempt(running: RunningVm, id: str, deadline: Deadline) -> VirtioStatus | str:
+def _made(title: str, make: Callable[[], Section]) -> Section:
+    """A section, bounded and safe to print. A fault of ours shows in its place, not in place of the test's failure."""
+    try:
+        section = make()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure is what matters
+        section = Section(title, f"this part of the report failed, which is a bug of pytest-virtio: {error!r}")
+    return Section(section.title, render.escape(section.text, SECTION_LIMIT, keep="head"), section.data)
+
+
+def _attempt(running: RunningVm, id: str, deadline: Deadline) -> Answer:
     """The answer, or why there is none. The time that is left is shared: a QEMU that hangs is asked once."""
+    if not running.qemu.running:
+        return "QEMU has ended"
     if deadline.passed():
         return "not asked: the time for the report is over"
     try:
         return running.status(id, deadline.remaining())
-    except VirtioError as error:
-        return str(error).splitlines()[0]
+    except Exception as error:  # noqa: BLE001 - as above
+        return _in_short(error)
 
 
-def _verdict(running: RunningVm, answers: dict[str, VirtioStatus | str]) -> Section:
+def _in_short(error: Exception) -> str:
+    said = str(error).partition("\n")[0]
+    return said if isinstance(error, VirtioError) else f"a bug of pytest-virtio: {error!r}"
+
+
+def _verdict(running: RunningVm, answers: dict[str, Answer]) -> Section:
     lines = [f"{id}: {_judged(answer)}" for id, answer in answers.items()]
+    hidden = len(running.paths) - len(answers)
+    more = [f"and {hidden} more devices, not shown"] if hidden > 0 else []
+    return Section(
+        "virtio: verdict", "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, _how(running)])
+    )
+
+
+def _state(running: RunningVm) -> Iterator[str]:
+    """What is wrong with the VM as a whole."""
+    if not running.qemu.running:
+        yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
+    elif _is_stopped(running.qemu.pid):
+        yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
+
+
+def _how(running: RunningVm) -> str:
     host = running.host
     package = f" ({host.known.package})" if host.known.package else ""
     machine = f"QEMU {host.known.version}{package}, machine {running.spec.machine}, {running.spec.transport}"
-    how = f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})"
-    if not running.qemu.running:
-        lines.insert(0, f"the VM is gone: QEMU ended ({running.qemu.child.how()})")
-    return Section("virtio: verdict", "\n".join([*(lines or ["no virtio device"]), how]))
+    return f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})"
 
 
-def _judged(answer: VirtioStatus | str) -> str:
+def _judged(answer: Answer) -> str:
     if isinstance(answer, str):
         return f"no answer: {answer}"
     broken = "; broken: QEMU met an error in a ring" if answer.broken else ""
@@ -74,7 +121,11 @@ def _judged(answer: VirtioStatus | str) -> str:
     return stage(answer.status).value + broken + paused
 
 
-def _device(running: RunningVm, id: str, answer: VirtioStatus | str, deadline: Deadline) -> Section:
+def _maker_of_device(running: RunningVm, id: str, answer: Answer, deadline: Deadline) -> Callable[[], Section]:
+    return lambda: _device(running, id, answer, deadline)
+
+
+def _device(running: RunningVm, id: str, answer: Answer, deadline: Deadline) -> Section:
     if isinstance(answer, str):
         return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
     path = running.paths[id]
@@ -84,36 +135,45 @@ def _device(running: RunningVm, id: str, answer: VirtioStatus | str, deadline: D
 
 def _queues(running: RunningVm, path: str, status: VirtioStatus, deadline: Deadline) -> Iterator[str]:
     """The queues that a driver has set up. Those of a running vhost device are left alone: asking stops the ring."""
-    if status.vhost_started or status.num_vqs is None:
+    if status.num_vqs is None:
+        yield f"queues: not shown, for {status.source} does not tell how many there are"
+        return
+    if status.vhost_started:
         yield "queues: not shown, for asking would disturb them (vhost)"
         return
     for index in range(min(status.num_vqs, QUEUES_SHOWN)):
-        try:
-            queue = running.introspector.queue_status(path, index, deadline.remaining())
-        except VirtioError as error:
-            yield f"queue {index}: no answer: {str(error).splitlines()[0]}"
-            if deadline.passed():
-                return
-            continue
-        if queue.vring_desc:
-            yield from render.virtio_queue_status(path, queue)
+        if deadline.passed():
+            yield f"queue {index}: not asked: the time for the report is over"
+            return
+        yield from _queue(running, path, index, deadline)
+    if status.num_vqs > QUEUES_SHOWN:
+        yield f"and {status.num_vqs - QUEUES_SHOWN} more queues, not shown"
 
 
-def _surroundings(running: RunningVm) -> Iterator[Section]:
-    if running.guest is not None:
-        yield Section("guest console", _tail(running.guest.console))
-    yield Section("qemu stderr", running.qemu.stderr_text() or "(empty)")
-    yield Section("reproduce", running.by_hand)
+def _queue(running: RunningVm, path: str, index: int, deadline: Deadline) -> Iterator[str]:
+    try:
+        queue = running.introspector.queue_status(path, index, deadline.remaining())
+    except Exception as error:  # noqa: BLE001 - as above
+        yield f"queue {index}: no answer: {_in_short(error)}"
+        return
+    if queue.vring_desc:
+        yield from render.virtio_queue_status(path, queue)
+
+
+def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
+    guest, qemu = running.guest, running.qemu
+    console = {} if guest is None else {"guest console": lambda: Section("guest console", _tail(guest.console))}
+    return {
+        **console,
+        "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
+        "reproduce": lambda: Section("reproduce", running.by_hand),
+    }
 
 
 def _tail(stream: Stream) -> str:
     log = stream.log
     text = render.escape(log.since(max(0, log.size - CONSOLE_LIMIT)), CONSOLE_LIMIT).strip("\n")
     return text or "(empty)"
-
-
-def _bounded(section: Section) -> Section:
-    return Section(section.title, render.escape(section.text, SECTION_LIMIT, keep="head"), section.data)
 
 
 def _plain(status: VirtioStatus) -> dict[str, object]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_virtio.errors import UnknownNameError
+from pytest_virtio.errors import NotSupportedError, UnknownNameError
+from pytest_virtio.guest.firmware import FirmwareGuest
+from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.handle import dump
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.vm import Vm
-from pytest_virtio.launch import RunningGuest, RunningVm
+from pytest_virtio.launch import RunningVm
 
 __all__ = ("Virtio",)
 
@@ -32,7 +34,6 @@ class Virtio:
 
         :raises UnknownNameError: naming the right ones.
         """
-        __tracebackhide__ = True
         if id not in self._devices:
             raise UnknownNameError("virtio device", str(id), self._devices)
         return self._devices[id]
@@ -47,13 +48,22 @@ class Virtio:
         return len(self._devices)
 
     @property
-    def guest(self) -> RunningGuest:
-        """What runs in the VM; None when it was declared with ``boot=False``."""
-        return self._running.guest
+    def guest(self) -> LinuxGuest | FirmwareGuest:
+        """What runs in the VM.
 
-    def report(self) -> tuple[dump.Section, ...]:
-        """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time."""
-        return dump.report(self._running)
+        :raises NotSupportedError: when nothing does: it was declared with ``boot=False``.
+        """
+        guest = self._running.guest
+        if guest is None:
+            raise NotSupportedError("no guest runs in this VM: it was declared with boot=False")
+        return guest
+
+    def report(self, seconds: float = dump.DUMP_SECONDS) -> tuple[dump.Section, ...]:
+        """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time.
+
+        :param seconds: how long QEMU may be asked for.
+        """
+        return dump.report(self._running, seconds)
 
     def dump(self) -> str:
         """What the failure report shows, as text."""

@@ -13,6 +13,7 @@ from pytest_virtio.plugin.fixtures import (
     virtio_machine,
     virtio_qemu,
 )
+from pytest_virtio.plugin.makers import pytest_fixture_setup
 from pytest_virtio.plugin.options import pytest_addoption, pytest_configure
 from pytest_virtio.plugin.reports import pytest_runtest_makereport
 from pytest_virtio.plugin.summary import (
@@ -35,6 +36,7 @@ __all__ = (
     "pytest_addoption",
     "pytest_assertrepr_compare",
     "pytest_configure",
+    "pytest_fixture_setup",
     "pytest_report_collectionfinish",
     "pytest_runtest_makereport",
     "pytest_sessionfinish",

@@ -12,17 +12,23 @@ from typing import Any
 
 import pytest
 
+from pytest_virtio.errors import MissingError, UsageError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.launch import launch
+from pytest_virtio.plugin.carried import carry
 from pytest_virtio.plugin.session import VirtioSession
 
 __all__ = ("VirtioFactory",)
+
+_WORTH_A_REPORT = (Exception, pytest.fail.Exception, SystemExit)
+_NO_FAILURE = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
 
 
 class VirtioFactory:
     """Boots VMs: ``with virtio_factory(Net(), guest="linux") as virtio:``.
 
-    It takes what the marker takes. The VM's report is kept for the running test when an exception leaves the block.
+    It takes what the marker takes. When an exception leaves the block, the VM's report shows with the test that fails
+    by it.
     """
 
     def __init__(self, session: VirtioSession, qemu: str | Path) -> None:
@@ -33,9 +39,7 @@ class VirtioFactory:
 
         :raises UsageError: at once, when the declaration can't be.
         """
-        __tracebackhide__ = True
-        spec = self._session.spec(devices, options)
-        return _Block(self._session, self._qemu, spec)
+        return _Block(self._session, self._qemu, self._session.spec(devices, options))
 
 
 class _Block:
@@ -49,12 +53,20 @@ class _Block:
         """Boot, and wait until ready.
 
         :raises VirtioError: when it doesn't get there; the report says where it stands.
+        :raises UsageError: when it runs already.
         """
-        __tracebackhide__ = True
-        running = launch(self._spec, self._session.host(self._qemu))
+        if self._virtio is not None:
+            raise UsageError("this VM runs already: call virtio_factory(...) again for another")
+        try:
+            running = launch(self._spec, self._session.host(self._qemu))
+        except MissingError as error:
+            if self._session.settings.missing != "skip":
+                raise
+            # The skip belongs to the test, wherever the VM was asked for.
+            raise pytest.skip.Exception(str(error), _use_item_location=True) from None
         try:
             virtio = self._virtio = Virtio(running)
-            self._session.live.append(virtio)
+            self._session.add(virtio)
             running.await_ready()
         except BaseException as error:
             self.__exit__(type(error), error, None)
@@ -68,8 +80,8 @@ class _Block:
         if virtio is None:
             return
         try:
-            if error is not None and not isinstance(error, pytest.skip.Exception | GeneratorExit):
-                self._session.keep(virtio.report())
+            if isinstance(error, _WORTH_A_REPORT) and not isinstance(error, _NO_FAILURE):
+                carry(error, virtio.report())
         finally:
-            self._session.live.remove(virtio)
+            self._session.remove(virtio)
             virtio.close()

@@ -1,18 +1,17 @@
 """The fixtures: ``virtio``, ``virtio_factory`` and the small ones that a conftest may override.
 
-Responsible for scopes and for turning our errors into results at the user's line; must not know how a VM comes to be.
+Responsible for scopes and for what each fixture gives; must not know how a VM comes to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_virtio.errors import MissingError, UsageError, VirtioError
+from pytest_virtio.errors import UsageError
 from pytest_virtio.plugin.marker import marked
 from pytest_virtio.plugin.session import virtio_session
 
@@ -32,23 +31,20 @@ def virtio_qemu(pytestconfig: pytest.Config) -> str | Path:
 @pytest.fixture
 def virtio_devices(request: pytest.FixtureRequest) -> Sequence[Any]:
     """The declared devices: the marker's. Override it to declare them in another way."""
-    with _at_users_line(request):
-        return marked(request.node).devices
+    return marked(request.node).devices
 
 
 @pytest.fixture
 def virtio_guest(request: pytest.FixtureRequest) -> Any:
     """The guest: the marker's, or None for the run's own (``--virtio-guest``). Override it to choose another."""
-    with _at_users_line(request):
-        return marked(request.node).options.get("guest")
+    return marked(request.node).options.get("guest")
 
 
 @pytest.fixture
 def virtio_machine(request: pytest.FixtureRequest) -> str | None:
     """The machine type: the marker's, or None for the run's own (``--virtio-machine``). Override it for another."""
-    with _at_users_line(request):
-        machine: str | None = marked(request.node).options.get("machine")
-        return machine
+    machine: str | None = marked(request.node).options.get("machine")
+    return machine
 
 
 @pytest.fixture(scope="session")
@@ -68,34 +64,8 @@ def virtio(
     virtio_machine: str | None,
 ) -> Iterator[Virtio]:
     """The VM that the test's marker declares, its guest up and its devices at DRIVER_OK; gone after the test."""
-    with _at_users_line(request):
-        options = {**marked(request.node).options, "guest": virtio_guest, "machine": virtio_machine}
-        if not virtio_devices:
-            raise UsageError("no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test")
-        block = virtio_factory(*virtio_devices, **options)
-        handle = block.__enter__()
-    try:
+    options = {**marked(request.node).options, "guest": virtio_guest, "machine": virtio_machine}
+    if not virtio_devices:
+        raise UsageError("no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test")
+    with virtio_factory(*virtio_devices, **options) as handle:
         yield handle
-    finally:
-        block.__exit__(None, None, None)
-
-
-@contextmanager
-def _at_users_line(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Report our errors at the test that they are about: a traceback would show our own set-up only."""
-    caught: VirtioError | None = None
-    try:
-        yield
-    except VirtioError as error:
-        caught = error
-    if caught is not None:
-        # Out of the except block, or pytest would show the error a second time as the context of this one.
-        _give_up(request, caught)
-
-
-def _give_up(request: pytest.FixtureRequest, error: VirtioError) -> NoReturn:
-    path, line, name = request.node.location
-    message = "\n".join([f"{path}:{(line or 0) + 1}: {name}: {error}", *getattr(error, "__notes__", ())])
-    if isinstance(error, MissingError) and virtio_session(request.config).settings.missing == "skip":
-        pytest.skip(message)
-    pytest.fail(message, pytrace=False)

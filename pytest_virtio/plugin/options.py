@@ -17,6 +17,7 @@ DEFAULT_QEMU = "qemu-system-x86_64"
 GUESTS = ("scripted", "firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
+_PATHS = ("kernel", "initrd", "modules")
 
 _OPTIONS = (
     ("qemu", "PATH", None, "the QEMU binary: a path or a name on PATH (default: qemu-system-x86_64)"),
@@ -68,11 +69,7 @@ class Settings:
         """
         given = {name: _value(config, name, choices) for name, _, choices, _ in _OPTIONS}
         known = {name: value for name, value in given.items() if value}
-        paths = {
-            name: Path(str(value)).absolute()
-            for name, value in known.items()
-            if name in ("kernel", "initrd", "modules")
-        }
+        paths = {name: Path(value).expanduser().absolute() for name, value in known.items() if name in _PATHS}
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
         return cls(**{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
@@ -86,8 +83,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the marker, and refuse what can't be before anything is collected."""
     config.addinivalue_line("markers", _MARKER)
+    Settings.from_config(config)
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:
@@ -97,8 +95,9 @@ def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) ->
     value = str(config.getini(f"virtio_{name}")).strip()
     if value and choices and value not in choices:
         raise pytest.UsageError(f"virtio_{name} = {value}: one of {', '.join(choices)} is expected")
-    if value and name in ("kernel", "initrd", "modules", "qemu") and "/" in value and config.inipath:
-        return str(config.inipath.parent / value)
+    is_path = name in _PATHS or (name == "qemu" and "/" in value)
+    if value and is_path and config.inipath:
+        return str(config.inipath.parent / Path(value).expanduser())
     return value
 
 

@@ -6,19 +6,23 @@ them; must not know what is in them.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest._code.code import ExceptionRepr
 
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.plugin.session import VirtioSession, started_session
+from pytest_virtio.plugin import failures
+from pytest_virtio.plugin.carried import reports_with
+from pytest_virtio.plugin.session import started_session
 
 if TYPE_CHECKING:
     from pytest_virtio.handle import Section, Virtio
 
 __all__ = ("pytest_runtest_makereport",)
+
+REPORT_SECONDS = 5.0
+"""For all VMs of a test together."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -27,64 +31,42 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the reports of the test's VMs when it fails."""
     session = started_session(item.config)
-    if session is None:
+    if session is None or call.excinfo is None:
         return (yield)
-    _leave_out_our_frames(call)
+    spoken = isinstance(call.excinfo.value, VirtioError) and not item.config.getoption("fulltrace")
+    if spoken:
+        failures.leave_out_our_frames(call.excinfo)
     report = yield
-    kept = session.take()
     if report.failed:
-        _attach(report, [*kept, *_reports_of_living(session, item, report)])
+        if spoken:
+            failures.show_error(report, item, call.excinfo)
+        living = session.vms_of(item) if report.when != "teardown" else []
+        _attach(report, [*reports_with(call.excinfo.value), *_reports_of(living)])
     return report
 
 
-def _reports_of_living(
-    session: VirtioSession, item: pytest.Item, report: pytest.TestReport
-) -> list[tuple[Section, ...]]:
-    if report.when == "teardown":
-        return []
-    return [virtio.report() for virtio in _vms_of(session, item)]
-
-
-def _vms_of(session: VirtioSession, item: pytest.Item) -> list[Virtio]:
-    """The living VMs among the test's fixtures; if none is, they are behind something else, so all living ones."""
-    fixtures = getattr(item, "funcargs", {}).values()
-    return [vm for vm in session.live if any(vm is value for value in fixtures)] or list(session.live)
+def _reports_of(vms: Sequence[Virtio]) -> list[tuple[Section, ...]]:
+    reports = []
+    for virtio in vms:
+        try:
+            reports.append(virtio.report(REPORT_SECONDS / len(vms)))
+        except pytest.fail.Exception:
+            # A time limit for the test, raised by a signal: the failure that is being reported came first.
+            break
+    return reports
 
 
 def _attach(report: pytest.TestReport, reports: list[tuple[Section, ...]]) -> None:
+    if not reports:
+        return
+    shown: Any = failures.with_sections(report)
     for number, sections in enumerate(reports, 1):
         of = f" (VM {number} of {len(reports)})" if len(reports) > 1 else ""
         for section in sections:
-            _add_section(report, section.title + of, section.text)
-    if reports:
-        # Plain data, so that it survives the way from an xdist worker.
-        setattr(report, "virtio", [[_plain(section) for section in sections] for sections in reports])  # noqa: B010
+            shown.addsection(section.title + of, section.text)
+    # Plain data, so that it survives the way from an xdist worker.
+    setattr(report, "virtio", [[_plain(section) for section in sections] for sections in reports])  # noqa: B010
 
 
 def _plain(section: Section) -> dict[str, object]:
     return {"title": section.title, "text": section.text, "data": section.data}
-
-
-def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
-    """Add to the failure itself: pytest shows that on the terminal and writes it into JUnit alike."""
-    longrepr: Any = report.longrepr
-    if isinstance(longrepr, ExceptionRepr):
-        longrepr.addsection(title, text)
-    else:
-        report.longrepr = f"{longrepr}\n{f' {title} '.center(80, '-')}\n{text}"
-
-
-def _leave_out_our_frames(call: pytest.CallInfo[None]) -> None:
-    """Our errors speak for themselves: their traceback ends at the user's line."""
-    error = call.excinfo
-    if error is None or not isinstance(error.value, VirtioError):
-        return
-    theirs = error.traceback.filter(lambda entry: not _is_ours(entry.frame.f_globals.get("__name__", "")))
-    if len(theirs):
-        error.traceback = theirs
-    error.value.__cause__ = None
-    error.value.__suppress_context__ = True
-
-
-def _is_ours(module: str) -> bool:
-    return module == "pytest_virtio" or module.startswith("pytest_virtio.")

@@ -1,21 +1,22 @@
-"""What one pytest run shares: settings, what each QEMU can do, the VMs that are alive, reports that wait for a test.
+"""What one pytest run shares: settings, what each QEMU can do, the VMs that are alive.
 
 Responsible for making each of these once, and only when a VM is asked for; must not know fixtures or hooks.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_virtio.plugin.makers import concerns, setting_up
 from pytest_virtio.plugin.options import DEFAULT_QEMU, Settings
 
 if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
-    from pytest_virtio.handle import Section, Virtio
+    from pytest_virtio.handle import Virtio
     from pytest_virtio.launch import Host
 
 __all__ = ("VirtioSession", "started_session", "virtio_session")
@@ -23,14 +24,23 @@ __all__ = ("VirtioSession", "started_session", "virtio_session")
 _KEY = pytest.StashKey["VirtioSession"]()
 
 
+@dataclass(frozen=True, slots=True)
+class _Living:
+    """A VM that runs, and the fixtures that made it."""
+
+    virtio: Virtio
+    makers: frozenset[str]
+
+
 class VirtioSession:
     """The run's shared state, made when the first virtio test is met."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
-        self.live: list[Virtio] = []
+        self._config = config
+        self._living: list[_Living] = []
         self._hosts: dict[str, Host] = {}
-        self._pending: list[tuple[Section, ...]] = []
+        self._announced: set[str] = set()
 
     def host(self, qemu: str | Path) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
@@ -65,22 +75,27 @@ class VirtioSession:
             spec = replace(spec, guest=replace(guest, kernel=kernel, initrd=initrd, modules=modules))
         return spec
 
-    def keep(self, sections: tuple[Section, ...]) -> None:
-        """Keep a report whose VM ends before the test's result is known."""
-        self._pending.append(sections)
+    def add(self, virtio: Virtio) -> None:
+        """A VM has started; it is of the fixtures that are being set up now."""
+        self._living.append(_Living(virtio, setting_up(self._config)))
 
-    def take(self) -> list[tuple[Section, ...]]:
-        """The reports kept since the last call."""
-        pending, self._pending = self._pending, []
-        return pending
+    def remove(self, virtio: Virtio) -> None:
+        """A VM is about to end."""
+        self._living = [living for living in self._living if living.virtio is not virtio]
 
-    def header(self) -> list[str]:
-        """What was chosen and why, a line for each QEMU that was looked at."""
-        return [
-            f"virtio: QEMU {host.known.version} ({host.program}), accelerator {host.accelerator.name}: "
-            f"{host.accelerator.reason}"
-            for host in self._hosts.values()
-        ]
+    def vms_of(self, item: pytest.Item) -> list[Virtio]:
+        """The living VMs that are among the test's fixtures, or in what they made, or that no fixture made."""
+        return [living.virtio for living in self._living if concerns(living.makers, item)]
+
+    def choices(self) -> list[str]:
+        """What was chosen and why, a line for each QEMU."""
+        return [_choice(host) for host in self._hosts.values()]
+
+    def news(self) -> list[str]:
+        """The choices since the last call."""
+        new = [line for line in self.choices() if line not in self._announced]
+        self._announced.update(new)
+        return new
 
     def _probe_kernel(self) -> Path | None:
         from pytest_virtio.provision.linux import linux_image
@@ -101,6 +116,11 @@ def virtio_session(config: pytest.Config) -> VirtioSession:
 def started_session(config: pytest.Config) -> VirtioSession | None:
     """The run's shared state if there is any: None in a run that uses no VM."""
     return config.stash.get(_KEY, None)
+
+
+def _choice(host: Host) -> str:
+    chosen = host.accelerator
+    return f"virtio: QEMU {host.known.version} ({host.program}), accelerator {chosen.name}: {chosen.reason}"
 
 
 def _program(qemu: str) -> Path:

@@ -7,7 +7,7 @@ nothing is collected in the process that prints, so the workers send their lines
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -29,21 +29,21 @@ _OUTPUT = "pytest_virtio"
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
     """Say which QEMU and accelerator the selected virtio tests will run on; nothing where there are none."""
-    if config.option.collectonly or not any("virtio_factory" in getattr(i, "fixturenames", ()) for i in items):
+    if config.option.collectonly or not any(_takes_the_runs_qemu(item) for item in items):
         return []
     session = virtio_session(config)
     try:
         session.host(session.settings.qemu)
-    except VirtioError as error:
+    except (VirtioError, OSError) as error:
         return [f"virtio: {error}"]
-    return session.header()
+    return session.news()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In an xdist worker, send what would have been printed."""
     ours, output = started_session(session.config), getattr(session.config, "workeroutput", None)
     if ours is not None and output is not None:
-        output[_OUTPUT] = ours.header()
+        output[_OUTPUT] = ours.choices()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,8 +55,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the xdist workers sent."""
-    for line in config.stash.get(_FROM_WORKERS, []):
+    """Print what could not be known after collection: what xdist workers sent, and QEMUs that a fixture chose."""
+    for line in _unsaid(config):
         terminalreporter.write_line(line)
 
 
@@ -65,3 +65,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     janitor = sys.modules.get("pytest_virtio.vm.janitor")
     if janitor is not None:
         janitor.close()
+
+
+def _takes_the_runs_qemu(item: pytest.Item) -> bool:
+    """Whether it is a virtio test whose conftest does not choose another QEMU."""
+    known: dict[str, Sequence[pytest.FixtureDef[Any]]] = getattr(
+        getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}
+    )
+    if "virtio_factory" not in known:
+        return False
+    chooses = known.get("virtio_qemu", ())
+    return not chooses or chooses[-1].func.__module__.startswith("pytest_virtio.")
+
+
+def _unsaid(config: pytest.Config) -> Iterator[str]:
+    yield from config.stash.get(_FROM_WORKERS, ())
+    session = started_session(config)
+    if session is not None:
+        yield from session.news()

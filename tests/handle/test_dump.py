@@ -1,0 +1,108 @@
+"""The report's limits, on a VM that is made up; tests of the plugin have it of real ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pytest_virtio import Features, MonitorTimeoutError, VirtioStatus
+from pytest_virtio.handle import dump
+from pytest_virtio.launch import RunningVm
+from pytest_virtio.spec.devices import device_type
+from pytest_virtio.vm.log import Log
+
+TITLES = ["virtio: verdict", "virtio: blk0", "guest console", "qemu stderr", "reproduce"]
+
+
+def _status(**fields: Any) -> VirtioStatus:
+    none = Features(0, device_type(2))
+    known: dict[str, Any] = {"num_vqs": 1, "source": "test", **fields}
+    return VirtioStatus(
+        name="virtio-blk", device_id=2, status=frozenset(), guest_features=none, host_features=none, **known
+    )
+
+
+def _vm(status: Any = None, queue_status: Any = None, ids: int = 1, **qemu: Any) -> RunningVm:
+    def answer(*_: object) -> VirtioStatus:
+        return _status()
+
+    accelerator = SimpleNamespace(name="tcg", reason="as asked for")
+    known = SimpleNamespace(version="7.2.22", package="")
+    alive = {"running": True, "pid": 0, "child": SimpleNamespace(how=lambda: "exit code 1"), "stderr_text": lambda: ""}
+    made_up = SimpleNamespace(
+        paths={f"blk{n}": f"/blk{n}" for n in range(ids)},
+        status=status or answer,
+        introspector=SimpleNamespace(queue_status=queue_status),
+        qemu=SimpleNamespace(**{**alive, **qemu}),
+        guest=SimpleNamespace(console=SimpleNamespace(log=Log())),
+        host=SimpleNamespace(known=known, accelerator=accelerator),
+        spec=SimpleNamespace(machine="q35", transport="pci"),
+        by_hand="qemu",
+    )
+    return cast(RunningVm, made_up)
+
+
+def _texts(vm: RunningVm, seconds: float = 60) -> dict[str, str]:
+    return {section.title: section.text for section in dump.report(vm, seconds)}
+
+
+def _raise(error: BaseException) -> Any:
+    def ask(*_: object) -> None:
+        raise error
+
+    return ask
+
+
+def test_a_hundred_megabytes_of_console_are_cut() -> None:
+    vm = _vm()
+    assert vm.guest is not None
+    for _ in range(100):
+        vm.guest.console.log.append(b"\x1b[31m\xff" * 174_763)
+    vm.guest.console.log.append(b" the end")
+    console = _texts(vm)["guest console"]
+    assert console.endswith(r"\x1b[31m\xff the end")
+    assert len(console) <= dump.SECTION_LIMIT
+
+
+def test_every_section_is_bounded() -> None:
+    huge = "\x1b" * 10_000_000
+    texts = _texts(_vm(stderr_text=lambda: huge, status=_raise(MonitorTimeoutError(huge, 1))))
+    assert list(texts) == TITLES
+    assert all(len(text) < 5 * dump.SECTION_LIMIT for text in texts.values())
+
+
+def test_devices_and_queues_are_bounded() -> None:
+    vm = _vm(ids=dump.DEVICES_SHOWN + 3, status=lambda *_: _status(num_vqs=64), queue_status=_raise(KeyError()))
+    texts = _texts(vm)
+    assert len(texts) == dump.DEVICES_SHOWN + 4
+    assert "and 3 more devices, not shown" in texts["virtio: verdict"]
+    assert texts["virtio: blk0"].endswith("and 48 more queues, not shown")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), MonitorTimeoutError("x-query-virtio-status", 1), OSError(5, "EIO")])
+def test_whatever_is_raised_is_told_in_its_place(error: Exception) -> None:
+    by_status = _texts(_vm(status=_raise(error)))
+    assert by_status["virtio: blk0"].startswith("no answer: ")
+    by_queue = _texts(_vm(queue_status=_raise(error)))
+    assert "queue 0: no answer: " in by_queue["virtio: blk0"]
+    by_stderr = _texts(_vm(stderr_text=_raise(error), queue_status=_raise(error)))
+    assert by_stderr["qemu stderr"].startswith("this part of the report failed, which is a bug of pytest-virtio")
+    assert [*by_status, *by_queue, *by_stderr] == TITLES * 3
+
+
+def test_without_time_nothing_is_asked() -> None:
+    texts = _texts(_vm(status=_raise(AssertionError("asked"))), 0)
+    assert texts["virtio: blk0"] == "no answer: not asked: the time for the report is over"
+
+
+def test_rings_of_a_running_vhost_device_are_left_alone() -> None:
+    vm = _vm(status=lambda *_: _status(vhost_started=True), queue_status=_raise(AssertionError("asked")))
+    assert _texts(vm)["virtio: blk0"].endswith("queues: not shown, for asking would disturb them (vhost)")
+
+
+def test_a_dead_qemu_is_not_asked() -> None:
+    texts = _texts(_vm(running=False, status=_raise(AssertionError("asked"))))
+    assert texts["virtio: verdict"].startswith("the VM is gone: QEMU ended (exit code 1)\n")
+    assert texts["virtio: blk0"] == "no answer: QEMU has ended"

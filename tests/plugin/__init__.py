@@ -1,0 +1,1 @@
+"""Tests of the plugin: mostly runs of pytest within pytest."""

@@ -1,0 +1,35 @@
+"""What plugin tests share: a test file in a directory of its own, run by pytest within pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from textwrap import dedent
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+HEAD = """
+import os
+import pytest
+import signal
+from pytest_virtio import *
+
+firmware_blk = pytest.mark.virtio(Blk(), guest="firmware")
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs pytest in this process on a file with the given tests; ``conftest`` is one's text."""
+    # Summaries are cut to the terminal's width.
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run_tests(tests: str, *arguments: str, conftest: str = "") -> pytest.RunResult:
+        if conftest:
+            pytester.makeconftest(HEAD + dedent(conftest))
+        pytester.makepyfile(HEAD + dedent(tests))
+        # hypothesis loads all of itself at the end of each run.
+        return pytester.runpytest_inprocess("-p", "no:hypothesispytest", *arguments, no_reraise_ctrlc=True)
+
+    return run_tests
