@@ -11,6 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pytest_virtio.declare.backends import (
+    Audiodev,
+    Backend,
+    Cryptodev,
+    Directory,
+    Disk,
+    FileMemory,
+    Netdev,
+    NoBackend,
+    Ports,
+    RamMemory,
+    ScsiDisk,
+)
 from pytest_virtio.declare.sizes import Size, parse_size
 from pytest_virtio.errors import UsageError
 from pytest_virtio.spec import devices as spec
@@ -38,18 +51,10 @@ __all__ = (
     # What they give
     "Declaration",
     "Property",
-    # Backends
-    "Backend",
-    "NoBackend",
-    "Netdev",
+    # What they need behind them and others look into
     "Disk",
     "ScsiDisk",
-    "Directory",
-    "RamMemory",
-    "FileMemory",
-    "Cryptodev",
-    "Audiodev",
-    "Ports",
+    # Helpers
     "assign_ids",
 )
 
@@ -72,76 +77,6 @@ MEMORY_SIZE = "128M"
 
 
 @dataclass(frozen=True, slots=True)
-class NoBackend:
-    """The device needs nothing behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Netdev:
-    """A QEMU network backend, in QEMU's own words: ``"user,restrict=on"``."""
-
-    options: str
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A private image of ``size`` bytes, or a disposable overlay over the user's image at ``path``."""
-
-    size: int
-    path: Path | None = None
-    format: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScsiDisk:
-    """A disk behind the device's SCSI bus."""
-
-    disk: Disk
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A host directory shared with the guest: the user's own, or a private one that is empty."""
-
-    tag: str
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RamMemory:
-    """Anonymous host memory of ``size`` bytes."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileMemory:
-    """A private file of ``size`` bytes, mapped shared."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cryptodev:
-    """QEMU's built-in crypto backend."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audiodev:
-    """A sound backend that plays to nowhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """``count`` serial ports, each on a ring buffer that ``ringbuf-read`` and ``ringbuf-write`` reach."""
-
-    count: int
-
-
-Backend = NoBackend | Netdev | Disk | ScsiDisk | Directory | RamMemory | FileMemory | Cryptodev | Audiodev | Ports
-
-
-@dataclass(frozen=True, slots=True)
 class Declaration:
     """One device of a VM, as declared."""
 
@@ -155,7 +90,7 @@ class Declaration:
     """The QEMU device id; None until :func:`assign_ids`."""
     driver: bool = True
     """Whether the guest is expected to drive it."""
-    backend: Backend = NoBackend()
+    backend: Backend = field(default_factory=NoBackend)
     properties: Mapping[str, Property] = field(default_factory=dict)
     """QEMU device properties as the user spelled them."""
     exact: bool = False
@@ -194,7 +129,7 @@ def Net(
     :param properties: QEMU device properties, ``_`` or ``-``.
     :raises UsageError: for an impossible id or netdev.
     """
-    if not netdev or re.search(r"(^|,)id=", netdev):
+    if not isinstance(netdev, str) or not netdev or re.search(r"(^|,)id=", netdev):
         raise UsageError(f"netdev={netdev!r}: write the backend as QEMU's -netdev takes it, without id: 'user'")
     return _declare("net", "virtio-net", spec.NET, id, driver, Netdev(netdev), properties)
 
@@ -235,7 +170,7 @@ def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED,
     :param ports: how many ports, 0 to 30. Port N is ``/dev/virtio-ports/<id>.N`` for guests that name them; on the
         host it is the ring buffer ``<id>.port<N>`` (QMP ``ringbuf-read``, ``ringbuf-write``).
     """
-    if not 0 <= ports <= 30:
+    if not isinstance(ports, int) or isinstance(ports, bool) or not 0 <= ports <= 30:
         raise UsageError(f"ports={ports!r}: a virtio-serial device takes 0 to 30 here")
     return _declare("serial", "virtio-serial", spec.CONSOLE, id, driver, Ports(ports), properties)
 
@@ -314,10 +249,13 @@ def P9(
 
     :param path: the directory; a private, empty one by default.
     :param tag: the mount tag, at most 31 bytes; the device's id by default.
+    :raises UsageError: for an impossible id or tag, or a directory that is not there.
     """
     directory = _existing(path)
     if directory is not None and not directory.is_dir():
         raise UsageError(f"P9: {str(directory)!r} is not a directory")
+    if tag is not None and not (isinstance(tag, str) and 1 <= len(tag.encode()) <= 31):
+        raise UsageError(f"tag={tag!r}: a mount tag has 1 to 31 bytes")
     return _declare("p9", "virtio-9p", spec.P9, id, driver, Directory(tag or "", directory), properties)
 
 
@@ -334,10 +272,12 @@ def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **pr
 
     :raises UsageError: for an impossible type or id.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", type):
+    if not isinstance(type, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", type):
         raise UsageError(f"Device({type!r}): a QEMU device type is letters, digits, '.', '_' and '-'")
     kind = re.sub(r"^(virtio|vhost-user|vhost)-|-(pci|ccw|device|non-transitional|transitional)\b", "", type) or type
     known = _TYPE_OF_STEM.get(kind) if type.startswith(("virtio", "vhost")) else None
+    # An id begins with a letter, and these make one: 9p as the transport of that name is declared here.
+    kind = {"9p": "p9"}.get(kind, kind if kind[0].isalpha() else f"dev-{kind}")
     return replace(_declare(kind, type, known, id, driver, NoBackend(), properties), exact=True)
 
 
@@ -372,8 +312,9 @@ def _declare(
     properties: Mapping[str, Property],
 ) -> Declaration:
     # QEMU's rule for ids (util/id.c, id_wellformed): a letter, then letters, digits, '-', '.' and '_'.
-    if id is not None and not (isinstance(id, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", id)):
-        raise UsageError(f"id={id!r}: a QEMU id is a letter followed by letters, digits, '-', '.' and '_'")
+    # Files are called after them too, which is what limits their length.
+    if id is not None and not (isinstance(id, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,127}", id)):
+        raise UsageError(f"id={id!r}: a QEMU id is a letter followed by up to 127 letters, digits, '-', '.' and '_'")
     if driver is not None and not isinstance(driver, _GuestDecides):
         raise UsageError(f"driver={driver!r}: only None can be said here: that no driver in the guest is expected")
     for name, value in properties.items():
@@ -383,7 +324,12 @@ def _declare(
 
 
 def _disk(path: str | Path | None, size: Size, format: str | None) -> Disk:
-    return Disk(parse_size(size, "size"), _existing(path), format)
+    image = _existing(path)
+    if image is not None and not (image.is_file() or image.is_block_device()):
+        raise UsageError(f"{str(path)!r} is not an image: it is neither a file nor a block device")
+    if format is not None and not (isinstance(format, str) and re.fullmatch(r"[A-Za-z0-9_-]+", format)):
+        raise UsageError(f"format={format!r}: the name of an image format is expected: 'raw', 'qcow2'")
+    return Disk(parse_size(size, "size"), image, format)
 
 
 def _existing(path: str | Path | None) -> Path | None:

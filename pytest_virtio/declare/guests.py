@@ -32,6 +32,14 @@ class Linux:
     modules: Sequence[str | Path] = field(default=())
     append: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse one module where a list of them is expected.
+
+        :raises UsageError: for a string or path: a string would be taken letter by letter.
+        """
+        if isinstance(self.modules, str | Path):
+            raise UsageError(f"Linux(modules={self.modules!r}): a list is expected: [{self.modules!r}]")
+
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
@@ -61,6 +69,7 @@ def guest_named(guest: str | Guest) -> Guest:
 
     :raises UnknownNameError: for another name.
     :raises NotSupportedError: for ``"scripted"``.
+    :raises UsageError: for something that is no guest.
     """
     if not isinstance(guest, str):
         if isinstance(guest, Guest):

@@ -15,6 +15,7 @@ Size = int | str
 
 MIB = 1024 * 1024
 _UNITS = {"": 1, "K": 1024, "M": MIB, "G": 1024 * MIB, "T": 1024 * 1024 * MIB}
+_SIZE = re.compile(r"([0-9]{1,18})\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
 
 
 def parse_size(value: Size, what: str) -> int:
@@ -25,8 +26,8 @@ def parse_size(value: Size, what: str) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
-    size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    size = int(match[1]) * _UNITS[(match[2] or "").upper()] if match else 0
     if size <= 0:
         raise UsageError(
             f"{what}={value!r} is not a size. Write a number of bytes above 0, or one with K, M, G or T: '64M'."

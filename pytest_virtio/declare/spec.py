@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_virtio.declare.devices import Declaration, assign_ids
 from pytest_virtio.declare.guests import Guest, NoGuest, guest_named
-from pytest_virtio.declare.sizes import parse_size
+from pytest_virtio.declare.sizes import MIB, parse_size
 from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 
 __all__ = ("TRANSPORTS", "VmSpec", "check_keywords", "vm_spec")
@@ -70,9 +70,9 @@ def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults
         guest=guest_named(chosen.get("guest", "scripted")) if boot else NoGuest(),
         machine=_word("machine", chosen.get("machine") or _MACHINES.get(transport, "q35")),
         transport=transport,
-        memory=parse_size(chosen.get("memory", "256M"), "memory"),
+        memory=_memory(chosen.get("memory", "256M")),
         cpus=_count("cpus", chosen.get("cpus", 1)),
-        args=_strings("args", chosen.get("args", ())),
+        args=_args(chosen.get("args", ())),
         timeout=_seconds("timeout", chosen.get("timeout", 60.0)),
     )
 
@@ -116,7 +116,16 @@ def _seconds(name: str, value: object) -> float:
     raise UsageError(f"{name}={value!r}: a number of seconds above 0 is expected")
 
 
-def _strings(name: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise UsageError(f"{name}={value!r}: a list of strings is expected, one for each QEMU argument")
+def _memory(value: Any) -> int:
+    size = parse_size(value, "memory")
+    if size % MIB:
+        raise UsageError(f"memory={value!r}: whole mebibytes are expected: '256M'")
+    return size
+
+
+def _args(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"args={value!r}: a list of strings is expected, one for each QEMU argument")
+    if {"-daemonize", "--daemonize"} & set(value):
+        raise UsageError("args: -daemonize would take QEMU away from the test that must end it")
+    return tuple(value)

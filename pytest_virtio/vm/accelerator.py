@@ -7,6 +7,7 @@ kernel then hangs without a word, where a trivial ROM still runs. So the probe i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from pytest_virtio import cache
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.vm import cmdline
+from pytest_virtio.vm.capabilities import capabilities
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
@@ -25,6 +27,7 @@ __all__ = ("ACCELERATORS", "Accelerator", "choose")
 
 ACCELERATORS = ("auto", "tcg", "kvm")
 DEVICE = Path("/dev/kvm")
+FIRST_WORD = b"Linux version"
 PROBE_SECONDS = 8.0
 """A kernel under working KVM says its first word well within a second."""
 
@@ -41,6 +44,7 @@ def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> 
     """The accelerator for ``requested`` (one of :data:`ACCELERATORS`) on this host.
 
     :param kernel: gives a bzImage for the probe, or None; called only when the probe is needed.
+    :raises MissingError: when the program is no QEMU.
     """
     if requested != "auto":
         return Accelerator(requested, "as asked for")
@@ -54,12 +58,14 @@ def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> 
 
 
 def _obstacle(program: Path) -> str:
-    if not program.name.endswith(platform.machine()):
-        return f"{program.name} does not run {platform.machine()} code natively"
     if not DEVICE.exists():
         return f"there is no {DEVICE}"
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return f"{DEVICE} is not accessible to this user"
+    # Its name would not tell: qemu-kvm, or a build of the user's own.
+    target = capabilities(program).target
+    if target != platform.machine():
+        return f"{program.name} runs {target} code, and this host {platform.machine()}"
     return ""
 
 
@@ -71,25 +77,34 @@ def _remembered(program: Path, kernel: Path) -> Accelerator:
         known = json.loads(path.read_bytes())
         return Accelerator(str(known["name"]), str(known["reason"]))
     except (OSError, ValueError, KeyError, TypeError):
-        answer = _probe(program, kernel)
-        cache.write(path, json.dumps(asdict(answer)).encode())
+        answer, lasting = _probe(program, kernel)
+        if lasting:
+            # Where the cache can't be written the next run probes again.
+            with contextlib.suppress(OSError):
+                cache.write(path, json.dumps(asdict(answer)).encode())
         return answer
 
 
-def _probe(program: Path, kernel: Path) -> Accelerator:
-    """Boot ``kernel`` under KVM until it says its first word."""
+def _probe(program: Path, kernel: Path) -> tuple[Accelerator, bool]:
+    """Boot ``kernel`` under KVM until it says its first word; the answer, and whether it is worth remembering.
+
+    A QEMU that does not start on KVM may do so a minute later (another hypervisor had the CPU, memory was short), and
+    is quick to ask again.
+    """
     deadline = Deadline.after(PROBE_SECONDS)
     try:
         with Qemu.start(
             lambda wires: cmdline.accelerator_probe(program, "kvm", kernel, wires), deadline, label="kvm", consoles=1
         ) as qemu:
-            log = qemu.consoles[0].log
-            qemu.child.drain.wait(lambda: b"Linux version" in log.since(0) or not qemu.running, deadline)
-            if b"Linux version" in log.since(0):
-                return Accelerator("kvm", "a kernel was seen to run on it")
-            if not qemu.running:
-                return Accelerator("tcg", f"QEMU ended on KVM ({qemu.child.how()})")
-            silence = f"{DEVICE} opens, but a kernel on it said nothing within {PROBE_SECONDS:g} s"
-            return Accelerator("tcg", silence)
+            return _first_word(qemu, deadline)
     except VirtioError as error:
-        return Accelerator("tcg", f"QEMU does not start on KVM: {str(error).splitlines()[0]}")
+        return Accelerator("tcg", f"QEMU does not start on KVM: {str(error).splitlines()[0]}"), False
+
+
+def _first_word(qemu: Qemu, deadline: Deadline) -> tuple[Accelerator, bool]:
+    log = qemu.consoles[0].log
+    if qemu.child.drain.wait(lambda: FIRST_WORD in log.since(0) or not qemu.running, deadline):
+        if FIRST_WORD in log.since(0):
+            return Accelerator("kvm", "a kernel was seen to run on it"), True
+        return Accelerator("tcg", f"QEMU ended on KVM ({qemu.child.how()})"), False
+    return Accelerator("tcg", f"{DEVICE} opens, but a kernel on it said nothing within {PROBE_SECONDS:g} s"), True

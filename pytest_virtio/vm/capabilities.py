@@ -6,6 +6,7 @@ changes; must not know which types or commands anybody needs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ __all__ = ("Capabilities", "capabilities", "find_program")
 T = TypeVar("T")
 
 PROBE_SECONDS = 30.0
-SCHEMA = 2
+SCHEMA = 3
 """Raised when what is remembered changes its shape."""
 
 _BASES = ("virtio-device", "virtio-pci", "virtio-ccw-device")
@@ -42,8 +43,11 @@ class Capabilities:
     """``"7.2.22"``"""
     package: str
     """The packager's own version: ``"Debian 1:7.2+dfsg-7"``; may be empty."""
+    target: str
+    """The processor it emulates: ``"x86_64"``"""
     commands: frozenset[str]
     machines: frozenset[str]
+    """Machine types, by name and by alias (``q35``)."""
     devices: Mapping[str, tuple[str, ...]]
     """Each virtio device type that ``-device`` takes, with its properties."""
     other_types: frozenset[str]
@@ -88,14 +92,28 @@ def capabilities(program: Path) -> Capabilities:
     remembered = _recall(path)
     if remembered is None:
         remembered = _probe(program)
-        cache.write(path, json.dumps(_to_json(remembered)).encode())
+        # Where the cache can't be written the next run asks again.
+        with contextlib.suppress(OSError):
+            cache.write(path, json.dumps(_to_json(remembered)).encode())
     return remembered
 
 
 def _memory_of(program: Path) -> Path:
-    stat = program.stat()
-    known_by = f"{SCHEMA} {program.resolve()} {stat.st_size} {stat.st_mtime_ns} {os.environ.get('QEMU_MODULE_DIR', '')}"
+    known_by = f"{SCHEMA} {program.resolve()} {_stamp(program)} {_modules(program)}"
     return cache.root() / "qemu" / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
+
+
+def _modules(program: Path) -> list[str]:
+    """The directories that QEMU loads modules from, with their time stamps: a package that is installed later puts
+    device types there. Debian: /usr/lib/x86_64-linux-gnu/qemu; others: /usr/lib64/qemu; own builds: lib/qemu."""
+    prefix = program.resolve().parent.parent
+    found = {*prefix.glob("lib*/qemu"), *prefix.glob("lib/*/qemu"), Path(os.environ.get("QEMU_MODULE_DIR") or prefix)}
+    return [f"{path} {_stamp(path)}" for path in sorted(found) if path.is_dir()]
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _recall(path: Path) -> Capabilities | None:
@@ -105,6 +123,7 @@ def _recall(path: Path) -> Capabilities | None:
             program=data["program"],
             version=data["version"],
             package=data["package"],
+            target=data["target"],
             commands=frozenset(data["commands"]),
             machines=frozenset(data["machines"]),
             devices={name: tuple(properties) for name, properties in data["devices"].items()},
@@ -135,12 +154,15 @@ def _ask(program: Path, ask: Callable[[Path, Qemu], T]) -> T:
         with Qemu.start(lambda wires: cmdline.probe(program, wires), deadline, label=program.name) as qemu:
             return ask(program, qemu)
     except (MonitorError, QemuExitedError) as error:
-        raise MissingError(f"{program} does not answer as a QEMU does: {error}") from error
+        said = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        raise MissingError(f"{str(program)!r} does not answer as a QEMU does: {said}") from error
+    except (KeyError, TypeError) as error:
+        raise MissingError(f"{str(program)!r} does not answer as a QEMU does: no {error} in its reply") from error
 
 
 def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
     version = cast(dict[str, Any], qemu.execute("query-version"))
-    numbers = version["qemu"]
+    numbers, machines = version["qemu"], qemu.execute("query-machines")
     devices = _names(qemu.execute("qom-list-types", {"implements": "device", "abstract": False}))
     virtio = frozenset().union(
         *(_names(qemu.execute("qom-list-types", {"implements": base, "abstract": False})) for base in _BASES)
@@ -149,8 +171,9 @@ def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
         program=str(program),
         version=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}",
         package=re.sub(r"^\s*\((.*)\)\s*$", r"\1", str(version.get("package", ""))).strip(),
+        target=str(cast(dict[str, Any], qemu.execute("query-target"))["arch"]),
         commands=_names(qemu.execute("query-commands")),
-        machines=_names(qemu.execute("query-machines")),
+        machines=_names(machines) | _names(machines, "alias"),
         devices=dict.fromkeys(sorted(virtio), ()),
         other_types=devices - virtio,
     )
@@ -168,5 +191,7 @@ def _ask_for_properties(qemu: Qemu, types: Iterable[str], answers: dict[str, tup
         answers[type] = tuple(sorted(_names(reply)))
 
 
-def _names(reply: object) -> frozenset[str]:
-    return frozenset(str(entry["name"]) for entry in cast(list[dict[str, object]], reply))
+def _names(reply: object, key: str = "name") -> frozenset[str]:
+    """The names in a list of objects; ``alias`` is an optional key."""
+    entries = cast(list[dict[str, object]], reply)
+    return frozenset(str(entry[key]) for entry in entries if key == "name" or key in entry)

@@ -10,13 +10,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatch
+from itertools import count
 from pathlib import Path
 
-from pytest_virtio.declare.devices import (
+from pytest_virtio.declare.backends import (
     Audiodev,
     Backend,
     Cryptodev,
-    Declaration,
     Directory,
     Disk,
     FileMemory,
@@ -26,6 +26,7 @@ from pytest_virtio.declare.devices import (
     RamMemory,
     ScsiDisk,
 )
+from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
 from pytest_virtio.errors import MissingError
@@ -169,28 +170,24 @@ def _assemble(
     wiring: tuple[str, ...],
 ) -> CommandLine:
     parts = [(device, _backend(device.declaration.backend, device.declaration.name, directory)) for device in devices]
-    bootindex = iter(range(len(devices)))
     argv = [str(program), *_quiet(), "-machine", _machine(spec, boot), "-accel", accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
     argv += [*wiring, *_boot(boot)]
+    places = count()
     for device, part in parts:
-        order = {"bootindex": str(next(bootindex))} if boot.firmware and _can_boot(device) else {}
-        on_child = isinstance(device.declaration.backend, ScsiDisk)
-        argv += [*part.options, "-device"]
-        argv.append(
-            _keyval(
-                device.type,
-                {
-                    "id": device.declaration.name,
-                    **(part.properties or {}),
-                    **({} if on_child else order),
-                    **device.properties,
-                },
-            )
-        )
-        for child in part.children:
-            argv += ["-device", child + "".join(f",{k}={v}" for k, v in order.items())]
+        argv += _device(device, part, next(places) if boot.firmware and _can_boot(device) else None)
     return CommandLine((*argv, *spec.args), tuple(f for _, part in parts for f in part.files))
+
+
+def _device(device: ResolvedDevice, part: _Parts, place: int | None) -> Iterator[str]:
+    """The words for a device, its backend and what is on its bus; the disk on a SCSI bus is what boots there."""
+    order = {} if place is None else {"bootindex": str(place)}
+    on_child = isinstance(device.declaration.backend, ScsiDisk)
+    own = {"id": device.declaration.name, **(part.properties or {}), **({} if on_child else order)}
+    yield from part.options
+    yield from ("-device", _keyval(device.type, {**own, **device.properties}))
+    for child in part.children:
+        yield from ("-device", child + "".join(f",{key}={value}" for key, value in order.items()))
 
 
 def _machine(spec: VmSpec, boot: Boot) -> str:

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from pytest_virtio.errors import UsageError
 
-__all__ = ("Deadline",)
+__all__ = (
+    "LONGEST_SECONDS",
+    "Deadline",
+)
+
+LONGEST_SECONDS = 1_000_000.0
+"""Eleven days. poll(2) takes milliseconds in a C int, 24 days; a longer wait would be an OverflowError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +29,13 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The deadline that is ``seconds`` (finite, >= 0) from now.
+        """The deadline that is ``seconds`` (finite, >= 0) from now, or :data:`LONGEST_SECONDS` if that is less.
 
-        :raises UsageError: when ``seconds`` is negative or not finite.
+        :raises UsageError: when ``seconds`` is negative, not finite or no number.
         """
-        if not math.isfinite(seconds) or seconds < 0:
+        if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
             raise UsageError(f"a timeout is a number of seconds from 0 up, finite; got {seconds!r}")
-        return cls(time.monotonic() + seconds, seconds)
+        return cls(time.monotonic() + min(seconds, LONGEST_SECONDS), seconds)
 
     def remaining(self) -> float:
         """Seconds left, never negative."""

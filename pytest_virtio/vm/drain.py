@@ -6,19 +6,20 @@ whoever waits for something in them; must not know what the bytes mean. Waits ar
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import socket
 import threading
 from collections.abc import Callable
 
+from pytest_virtio.errors import VirtioError
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.log import Log
 
 __all__ = ("Drain", "Stream")
 
 CHUNK = 65536
+STOP_SECONDS = 5.0
 
 
 class Stream:
@@ -29,6 +30,14 @@ class Stream:
         self.log = Log()
         self.ended = False
 
+    def close(self) -> None:
+        """Close the descriptor; nothing more can come."""
+        self.ended = True
+        if self.peer is not None:
+            self.peer.close()
+        else:
+            os.close(self.fd)
+
 
 class Drain:
     """Owns descriptors until :meth:`close`; every wait takes a deadline."""
@@ -38,12 +47,13 @@ class Drain:
         self._wake_read, self._wake_write = os.pipe()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._stop)
         self.changed = threading.Condition()
-        self._closing = False
+        self._stopping = self._closed = False
         self._streams: list[Stream] = []
+        self._pidfds: set[int] = set()
         self._thread = threading.Thread(target=self._run, name=f"drain {name}", daemon=True)
 
     def start(self) -> None:
-        """Start draining; descriptors may be added before only."""
+        """Start draining; descriptors may be added before and after."""
         self._thread.start()
 
     def add_pipe(self, name: str, fd: int) -> Stream:
@@ -60,16 +70,16 @@ class Drain:
 
         def exited() -> None:
             self._selector.unregister(pidfd)
-            os.close(pidfd)
             with self.changed:
                 ended()
                 self.changed.notify_all()
 
+        self._pidfds.add(pidfd)
         self._selector.register(pidfd, selectors.EVENT_READ, exited)
 
     def write(self, stream: Stream, data: bytes, deadline: Deadline) -> int:
         """Write to a socket stream; how many bytes went before the deadline or the peer's end."""
-        if stream.peer is None:
+        if stream.peer is None or stream.ended:
             return 0
         sent = 0
         with selectors.DefaultSelector() as writable:
@@ -84,22 +94,36 @@ class Drain:
         return sent
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait until ``predicate`` holds (evaluated after each change) or the deadline; whether it holds."""
+        """Wait until ``predicate`` holds (evaluated after each change), the deadline, or :meth:`close`, after which
+        nothing changes any more; whether it holds."""
         with self.changed:
-            return self.changed.wait_for(predicate, deadline.remaining())
+            self.changed.wait_for(lambda: self._closed or predicate(), deadline.remaining())
+            return predicate()
 
     def close(self) -> None:
-        """Stop the thread and close what it owns."""
+        """Stop the thread, close what it owns and let go whoever waits. May be called again.
+
+        :raises VirtioError: when the thread doesn't stop; then its descriptors stay open.
+        """
+        with self.changed:
+            if self._closed:
+                return
+            self._closed = True
         os.write(self._wake_write, b"x")
         if self._thread.is_alive():
-            self._thread.join()
-        for stream in self._streams:
-            _close(stream)
-        for key in list(self._selector.get_map().values()):
-            with contextlib.suppress(OSError):
-                os.close(key.fd)
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                raise VirtioError(f"{self._thread.name}: the thread did not stop within {STOP_SECONDS:g} s")
+        with self.changed:
+            self._close_descriptors()
+            self.changed.notify_all()
+
+    def _close_descriptors(self) -> None:
         self._selector.close()
-        os.close(self._wake_write)
+        for stream in self._streams:
+            stream.close()
+        for fd in (*self._pidfds, self._wake_read, self._wake_write):
+            os.close(fd)
 
     def _add(self, stream: Stream) -> Stream:
         self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
@@ -107,12 +131,12 @@ class Drain:
         return stream
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._stopping:
             for key, _ in self._selector.select():
                 key.data()
 
     def _stop(self) -> None:
-        self._closing = True
+        self._stopping = True
 
     def _read(self, stream: Stream) -> None:
         try:
@@ -127,10 +151,3 @@ class Drain:
             self.changed.notify_all()
         if not data:
             self._selector.unregister(stream.fd)
-
-
-def _close(stream: Stream) -> None:
-    if stream.peer is not None:
-        stream.peer.close()
-    else:
-        os.close(stream.fd)

@@ -7,59 +7,88 @@ monitors of this process; must not know what the commands mean.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
 import logging
 import os
 import socket
 import threading
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from qemu.qmp import ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
-from pytest_virtio.errors import CommandError, MonitorClosedError, MonitorTimeoutError
+from pytest_virtio.errors import CommandError, MonitorClosedError, MonitorError, MonitorTimeoutError, UsageError
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("COMMAND_SECONDS", "Monitor")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMAND_SECONDS = 10.0
 """How long a command may take unless told otherwise. Introspection takes about 1 ms."""
 CLOSE_SECONDS = 2.0
+STUCK_SECONDS = 2.0
+"""How long after a deadline the event loop may be late before it is taken to be stuck."""
+
+# A late answer to a command that timed out is expected, and not worth a line in the user's log. A logger outside the
+# hierarchy: to those inside pytest's capture adds its handler even if they don't propagate (seen on 9.2).
+_logger = logging.Logger("pytest_virtio.qmp")
+_logger.disabled = True
 
 
 class _Loop:
-    """The event loop thread; started at the first use, anew after a fork."""
+    """The event loop thread of this process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="qmp", daemon=True).start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Run in the loop and wait for the result.
+    def run(self, seconds: float, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kw: P.kwargs) -> T:
+        """Run a coroutine function in the loop and wait for its result.
 
-        :raises TimeoutError: after ``seconds``; the coroutine is cancelled.
+        :raises TimeoutError: after ``seconds``; the coroutine has been cancelled and has cleaned up after itself,
+            unless the loop itself is stuck.
         """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future = asyncio.run_coroutine_threadsafe(_within(seconds, function, *args, **kw), self.loop)
         try:
-            return future.result(seconds)
-        except (concurrent.futures.TimeoutError, KeyboardInterrupt):
+            return future.result(seconds + STUCK_SECONDS)
+        except BaseException:
             future.cancel()
             raise
 
 
+async def _within(seconds: float, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kw: P.kwargs) -> T:
+    # The limit is kept in the loop: cancelled from outside, connect() would still be cleaning up while close() runs.
+    async with asyncio.timeout(seconds):
+        return await function(*args, **kw)
+
+
 _lock = threading.Lock()
 _current: _Loop | None = None
+_of_parents: list[_Loop] = []
+"""Kept after a fork: their destructors would touch the epoll set that is shared with the parent."""
 
 
 def _loop() -> _Loop:
     global _current  # noqa: PLW0603 - one loop thread a process is the point
     with _lock:
-        if _current is None or _current.pid != os.getpid():
+        if _current is None:
             _current = _Loop()
         return _current
+
+
+def _after_fork() -> None:
+    """Only the thread that forked lives on in the child: there is no loop, and the lock may be held by nobody."""
+    global _current, _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    if _current is not None:
+        _of_parents.append(_current)
+    _current = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Monitor:
@@ -68,10 +97,7 @@ class Monitor:
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
         self._client = QMPClient("pytest-virtio")
-        # A late answer to a command that timed out is expected, and not worth a line in the user's log.
-        self._client.logger = logging.getLogger("pytest_virtio.qmp")
-        self._client.logger.propagate = False
-        self._client.logger.addHandler(logging.NullHandler())
+        self._client.logger = _logger
         self._loop = _loop()
 
     def connect(self, deadline: Deadline) -> None:
@@ -81,7 +107,7 @@ class Monitor:
         :raises MonitorClosedError: when QEMU hangs up instead.
         """
         try:
-            self._loop.run(self._client.connect(self._peer), deadline.remaining())
+            self._loop.run(deadline.remaining(), self._client.connect, self._peer)
         except TimeoutError:
             raise MonitorTimeoutError("the QMP greeting", deadline.seconds) from None
         except (QMPError, EOFError, OSError) as error:
@@ -96,31 +122,47 @@ class Monitor:
         :raises CommandError: when QEMU answers with an error.
         :raises MonitorTimeoutError: when it doesn't answer in time; the session stays usable.
         :raises MonitorClosedError: when the session has ended.
+        :raises MonitorError: when the answer is no QMP.
+        :raises UsageError: for arguments that JSON can't say, and for an impossible timeout.
         """
+        if self._loop.pid != os.getpid():
+            raise MonitorClosedError(command, f"it is process {self._loop.pid}'s, and this one was forked from it")
+        message, deadline = _message(command, arguments), Deadline.after(timeout)
         try:
-            return self._loop.run(self._execute(command, arguments or {}), timeout)
+            return self._loop.run(deadline.remaining(), self._execute, command, message)
         except TimeoutError:
             raise MonitorTimeoutError(command, timeout) from None
 
     def close(self) -> None:
         """End the session; quiet when QEMU has ended it already."""
         try:
-            self._loop.run(self._disconnect(), CLOSE_SECONDS)
+            self._loop.run(CLOSE_SECONDS, self._disconnect)
         except TimeoutError:
+            # The loop still has the descriptor in its books, so it must not be closed under it; it will see the end.
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
+        else:
             self._peer.close()
 
-    async def _execute(self, command: str, arguments: Mapping[str, object]) -> object:
-        message = Message({"execute": command, **({"arguments": dict(arguments)} if arguments else {})})
+    async def _execute(self, command: str, message: Message) -> object:
         try:
             return await self._client.execute_msg(message)
         except ExecuteError as error:
             raise CommandError(command, error.error_class, str(error)) from error
         except (ExecInterruptedError, StateError) as error:
             raise MonitorClosedError(command, str(error)) from error
+        except QMPError as error:
+            raise MonitorError(f"{command}: {error}") from error
 
     async def _disconnect(self) -> None:
-        try:
+        # qemu.qmp re-raises whatever ended its reader or writer (QEMU was killed or quit first, which is what we want,
+        # or a reply was too long), and trips over its own assertion when a command is still under way.
+        with contextlib.suppress(Exception):
             await self._client.disconnect()
-        except (EOFError, OSError, QMPError):
-            # qemu.qmp re-raises what ended the reader: QEMU was killed or quit first, which is what we want.
-            return
+
+
+def _message(command: str, arguments: Mapping[str, object] | None) -> Message:
+    try:
+        return Message({"execute": command, **({"arguments": dict(arguments)} if arguments else {})})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{command}: the arguments can't be said in JSON: {error}") from error

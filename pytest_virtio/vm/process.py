@@ -15,6 +15,7 @@ from pytest_virtio.errors import MissingError, VirtioError
 from pytest_virtio.vm import janitor
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
+from pytest_virtio.vm.interrupts import uninterrupted
 
 __all__ = ("BACKEND_RANK", "QEMU_RANK", "Child", "how_it_ended")
 
@@ -27,7 +28,7 @@ STDERR_SECONDS = 2.0
 
 
 class Child:
-    """A running program in a process group of its own. Its stderr goes to the drain; its stdin is empty."""
+    """A running program in a process group of its own. What it writes goes to the drain; its stdin is empty."""
 
     def __init__(
         self,
@@ -41,22 +42,24 @@ class Child:
         """Spawn ``argv``.
 
         :raises MissingError: when the program is absent or can't be executed.
+        :raises VirtioError: when the janitor can't be told of it; then it has been ended again.
         """
         self.argv = tuple(argv)
         self.drain = drain
         self.returncode: int | None = None
-        read_end, write_end = os.pipe()
-        try:
-            self._popen = _spawn(self.argv, write_end, pass_fds, environment or {})
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        self.pid = self._popen.pid
-        janitor.adopt_group(self.pid, rank)
-        self.stderr: Stream = drain.add_pipe("stderr", read_end)
-        drain.add_exit(os.pidfd_open(self.pid), self._reap)
+        self._reaped = False
+        with uninterrupted():
+            self._popen, read_end = _spawn(self.argv, pass_fds, environment or {})
+            self.pid = self._popen.pid
+            try:
+                janitor.adopt_group(self.pid, rank)
+                pidfd = os.pidfd_open(self.pid)
+            except BaseException:
+                os.close(read_end)
+                self._discard()
+                raise
+            self.stderr: Stream = drain.add_pipe("stderr", read_end)
+            drain.add_exit(pidfd, self._note_end)
 
     @property
     def running(self) -> bool:
@@ -72,22 +75,46 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """Kill the whole group and reap it.
+        """Kill the whole group and reap the process. May be called again.
 
         :raises VirtioError: when it doesn't end: it then hangs in the kernel.
         """
+        if self._reaped:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if not self.wait(Deadline.after(KILL_SECONDS)):
             raise VirtioError(f"process {self.pid} ({self.argv[0]}) survived SIGKILL for {KILL_SECONDS:g} s")
-        janitor.release_group(self.pid)
+        self._reap()
 
     def how(self) -> str:
         """How it ended, in words; ``"running"`` if it hasn't."""
         return how_it_ended(self.returncode)
 
+    def _note_end(self) -> None:
+        # WNOWAIT leaves the zombie where it is: until kill() has used it, the number of the process, which is its
+        # group's too, can't become a stranger's.
+        try:
+            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            end = None
+        if end is None:
+            # Somebody else in this process has reaped it, and knows how it ended; Popen takes 0 then.
+            self.returncode = self._popen.wait()
+        else:
+            self.returncode = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
     def _reap(self) -> None:
-        self.returncode = self._popen.wait()
+        self._reaped = True
+        self._popen.wait(KILL_SECONDS)
+        janitor.release_group(self.pid)
+
+    def _discard(self) -> None:
+        """End what was just spawned and can't be looked after."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(VirtioError):
+            self._reap()
 
 
 def how_it_ended(returncode: int | None) -> str:
@@ -103,20 +130,32 @@ def how_it_ended(returncode: int | None) -> str:
 
 
 def _spawn(
-    argv: tuple[str, ...],
-    stderr: int,
-    pass_fds: Sequence[int],
-    environment: Mapping[str, str],
+    argv: tuple[str, ...], pass_fds: Sequence[int], environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and the reading end of the pipe that takes its output."""
+    read_end, write_end = os.pipe()
+    try:
+        return _popen(argv, write_end, pass_fds, environment), read_end
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+
+
+def _popen(
+    argv: tuple[str, ...], output: int, pass_fds: Sequence[int], environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
+    owner = {janitor.OWNER_VARIABLE: janitor.owner_token()}
     try:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
+            stdout=output,
+            stderr=output,
             pass_fds=pass_fds,
             start_new_session=True,
-            env={**os.environ, **environment, janitor.OWNER_VARIABLE: janitor.owner_token()},
+            env={**os.environ, **environment, **owner},
         )
     except FileNotFoundError as error:
         raise MissingError(f"{argv[0]}: no such program") from error

@@ -7,17 +7,19 @@ devices it has or what its guest does.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from pytest_virtio.errors import MonitorClosedError, MonitorTimeoutError, QemuExitedError, VirtioError
+from pytest_virtio.errors import MonitorClosedError, MonitorTimeoutError, QemuExitedError
 from pytest_virtio.render import escape
 from pytest_virtio.vm import workdir
 from pytest_virtio.vm.cmdline import Wires
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
+from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.monitor import COMMAND_SECONDS, Monitor
 from pytest_virtio.vm.process import QEMU_RANK, Child
 
@@ -32,7 +34,7 @@ class Qemu:
 
     def __init__(self, directory: Path, child: Child, monitor: Monitor, consoles: tuple[Stream, ...]) -> None:
         self.directory, self.child, self.monitor, self.consoles = directory, child, monitor, consoles
-        self.closed = False
+        self._owner = os.getpid()
 
     @classmethod
     def start(
@@ -46,41 +48,53 @@ class Qemu:
     ) -> Qemu:
         """Start QEMU and open its monitor.
 
-        :param build: gives the command line for the descriptors that QEMU inherits.
+        :param build: gives the command line for the descriptors that QEMU inherits, and makes the files it names.
         :param consoles: how many serial consoles to connect.
-        :param directory: a private directory that exists already and is owned by the result from now on.
+        :param directory: a private directory that exists already. It is QEMU's from now on: it is removed with it,
+            also when the start fails.
         :raises MissingError: when the binary can't be run.
         :raises QemuExitedError: when it exits instead of greeting, with its stderr.
+        :raises MonitorClosedError: when it hangs up instead of greeting, and lives on.
         :raises MonitorTimeoutError: when it neither exits nor greets.
         """
-        directory = directory or workdir.make()
-        drain = Drain(label)
-        pairs = [socket.socketpair() for _ in range(1 + consoles)]
+        qemu: Qemu | None = None
         try:
-            wires = Wires(directory, pairs[0][1].fileno(), tuple(theirs.fileno() for _, theirs in pairs[1:]))
+            with uninterrupted():
+                qemu = cls._assemble(build, label, consoles, directory)
+            qemu._greet(deadline)
+            # Inside the block, so that Ctrl-C has no gap to slip through.
+            return qemu  # noqa: TRY300
+        except BaseException:
+            if qemu is not None:
+                qemu.close()
+            raise
+
+    @classmethod
+    def _assemble(
+        cls, build: Callable[[Wires], Sequence[str]], label: str, consoles: int, directory: Path | None
+    ) -> Qemu:
+        """Everything up to the running process. What was made for it is unmade if a part fails."""
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            directory = directory or workdir.make()
+            undo.callback(workdir.remove, directory)
+            drain = Drain(label)
+            undo.callback(drain.close)
+            monitor_pair, *console_pairs = [_socket_pair(undo, theirs) for _ in range(1 + consoles)]
+            wires = Wires(directory, monitor_pair[1].fileno(), tuple(end.fileno() for _, end in console_pairs))
+            argv = build(wires)
+            streams = tuple(drain.add_socket(f"console{n}", ours) for n, (ours, _) in enumerate(console_pairs))
+            drain.start()
+            monitor = Monitor(monitor_pair[0])
             # QEMU puts snapshot overlays into TMPDIR.
-            environment = {"TMPDIR": str(directory)}
             child = Child(
-                build(wires),
+                argv,
                 drain,
                 rank=QEMU_RANK,
-                pass_fds=[theirs.fileno() for _, theirs in pairs],
-                environment=environment,
+                pass_fds=(wires.monitor, *wires.consoles),
+                environment={"TMPDIR": str(directory)},
             )
-        except BaseException:
-            for ours, _ in pairs:
-                ours.close()
-            drain.close()
-            workdir.remove(directory)
-            raise
-        finally:
-            for _, theirs in pairs:
-                theirs.close()
-        streams = tuple(drain.add_socket(f"console{n}", ours) for n, (ours, _) in enumerate(pairs[1:]))
-        drain.start()
-        qemu = cls(directory, child, Monitor(pairs[0][0]), streams)
-        qemu._greet(deadline)
-        return qemu
+            undo.pop_all()
+            return cls(directory, child, monitor, streams)
 
     @property
     def pid(self) -> int:
@@ -100,12 +114,13 @@ class Qemu:
         :param timeout: seconds.
         :raises CommandError: when QEMU answers with an error.
         :raises MonitorTimeoutError: when it doesn't answer in time.
+        :raises MonitorClosedError: when it has hung up and lives on, and in a process that was forked from ours.
         :raises QemuExitedError: when it is gone.
         """
         try:
             return self.monitor.execute(command, arguments, timeout)
         except MonitorClosedError:
-            if self.child.wait(Deadline.after(GONE_SECONDS)):
+            if self._owner == os.getpid() and self.child.wait(Deadline.after(GONE_SECONDS)):
                 raise self.exited(command) from None
             raise
 
@@ -118,16 +133,29 @@ class Qemu:
         return escape(self.child.stderr.log.text(), STDERR_LIMIT).strip()
 
     def close(self) -> None:
-        """Kill QEMU and whatever it started, reap it, remove its directory. May be called again."""
-        if self.closed:
+        """Kill QEMU and whatever it started, reap it, remove its directory. May be called again.
+
+        In a process that a test has forked this does nothing: QEMU is the parent's.
+
+        :raises VirtioError: when it survives SIGKILL; the janitor keeps after it.
+        """
+        if self._owner != os.getpid():
             return
-        self.closed = True
         try:
+            self._end()
+        except Exception:
+            raise
+        except BaseException:
+            # Ctrl-C may have come before it was held back; what is done already is not done again.
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        with uninterrupted(), contextlib.ExitStack() as steps:
+            steps.callback(workdir.remove, self.directory)
+            steps.callback(self.child.drain.close)
+            steps.callback(self.monitor.close)
             self.child.kill()
-        finally:
-            self.monitor.close()
-            self.child.drain.close()
-            workdir.remove(self.directory)
 
     def __enter__(self) -> Qemu:
         return self
@@ -141,19 +169,19 @@ class Qemu:
         try:
             self.monitor.connect(deadline)
         except MonitorClosedError:
-            gone = self.child.wait(Deadline.after(GONE_SECONDS))
-            error = self.exited("its start") if gone else None
-            self.close()
-            if error is None:
-                raise
-            raise error from None
+            if self.child.wait(Deadline.after(GONE_SECONDS)):
+                raise self.exited("its start") from None
+            raise
         except MonitorTimeoutError as error:
             said = self.stderr_text()
-            self.close()
             if said:
                 error.add_note(f"QEMU's stderr:\n{said}")
             raise
-        except BaseException:
-            with contextlib.suppress(VirtioError, OSError):
-                self.close()
-            raise
+
+
+def _socket_pair(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Our end, which ``undo`` closes, and the one to be inherited, which is closed here in any case."""
+    ours, end = socket.socketpair()
+    undo.callback(ours.close)
+    theirs.callback(end.close)
+    return ours, end

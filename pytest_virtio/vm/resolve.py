@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_virtio.declare.devices import Declaration, Property
-from pytest_virtio.errors import MissingError, UnknownNameError
+from pytest_virtio.errors import MissingError, NotSupportedError, UnknownNameError
 from pytest_virtio.vm.capabilities import Capabilities
 from pytest_virtio.vm.cmdline import ResolvedDevice
 
@@ -31,6 +31,13 @@ _TRANSPORT_PROPERTIES: Mapping[str, Mapping[str, str]] = {
     "pci-legacy": {"disable-legacy": "off", "disable-modern": "on"},
 }
 
+_WITH_LEGACY_INTERFACE = frozenset({1, 2, 3, 4, 5, 8, 9})
+"""Device types with a transitional PCI device id (virtio 1.3, section 5). QEMU makes modern devices of the others
+without a word, whatever their properties say (virtio_pci_force_virtio_1)."""
+
+_DEVICE_OPTIONS = frozenset({"bus"})
+"""Of ``-device`` itself, so in no type's list of properties."""
+
 _FIRST_WITH_INTROSPECTION = "7.2"
 _NEEDED_COMMANDS = frozenset({"x-query-virtio", "x-query-virtio-status", "x-query-virtio-queue-status"})
 
@@ -43,18 +50,18 @@ def check_introspection(known: Capabilities) -> None:
     missing = sorted(_NEEDED_COMMANDS - known.commands)
     if missing:
         raise MissingError(
-            f"QEMU {known.version} ({known.program}) has no {missing[0]}: QEMU {_FIRST_WITH_INTROSPECTION} was the first "
-            "with virtio introspection. Name a newer one by --virtio-qemu PATH."
+            f"QEMU {known.version} ({known.program}) has no {missing[0]}: QEMU {_FIRST_WITH_INTROSPECTION} was the "
+            "first with virtio introspection. Name a newer one by --virtio-qemu PATH."
         )
 
 
 def check_machine(known: Capabilities, machine: str) -> None:
-    """Refuse a machine type that the binary has not.
+    """Refuse a machine type that the binary has not, by name or alias. Options after a comma are QEMU's business.
 
-    :raises UnknownNameError: naming the near ones. Options after a comma are QEMU's business.
+    :raises UnknownNameError: naming the near ones.
     """
     name = machine.partition(",")[0]
-    if name not in known.machines and name not in ("q35", "pc", "virt", "none"):
+    if name not in known.machines:
         raise UnknownNameError(f"machine of QEMU {known.version}", name, known.machines)
 
 
@@ -62,14 +69,31 @@ def resolve(declaration: Declaration, known: Capabilities, transport: str) -> Re
     """The declaration in one binary's words.
 
     :raises UnknownNameError: for an unknown type (of ``Device``) or property.
+    :raises NotSupportedError: for a legacy transport of a device type that has none.
     :raises MissingError: when the binary lacks a type that others have.
     """
+    _check_legacy(declaration, transport)
     type = _type(declaration, known, transport)
-    own = {known.property_name(type, name): _text(value) for name, value in declaration.properties.items()}
+    own = {_property_name(known, type, name): _text(value) for name, value in declaration.properties.items()}
     properties = known.devices.get(type, ())
     transport_own = {} if declaration.exact else _TRANSPORT_PROPERTIES.get(transport, {})
     implied = {name: value for name, value in transport_own.items() if name in properties}
     return ResolvedDevice(declaration, type, {**implied, **own})
+
+
+def _check_legacy(declaration: Declaration, transport: str) -> None:
+    type = declaration.type
+    if declaration.exact or transport not in {"pci-transitional", "pci-legacy"} or type is None:
+        return
+    if type.id not in _WITH_LEGACY_INTERFACE:
+        raise NotSupportedError(
+            f"transport={transport!r}: {declaration.name!r} can't have it: {declaration.model} has no legacy interface "
+            "(virtio 1.3, section 5). Use transport='pci'."
+        )
+
+
+def _property_name(known: Capabilities, type: str, spelled: str) -> str:
+    return spelled if spelled in _DEVICE_OPTIONS else known.property_name(type, spelled)
 
 
 def _type(declaration: Declaration, known: Capabilities, transport: str) -> str:

@@ -11,18 +11,31 @@ import tempfile
 from pathlib import Path
 
 from pytest_virtio.vm import janitor
+from pytest_virtio.vm.interrupts import uninterrupted
 
 __all__ = ("make", "remove")
 
 
 def make() -> Path:
-    """Make a private directory (mode 0700) that the janitor removes if this process can't."""
-    path = Path(tempfile.mkdtemp(prefix="pytest-virtio-"))
-    janitor.adopt_directory(path)
-    return path
+    """Make a private directory (mode 0700) that the janitor removes if this process can't.
+
+    :raises VirtioError: when the janitor can't be told; then there is no directory.
+    """
+    with uninterrupted():
+        path = Path(tempfile.mkdtemp(prefix="pytest-virtio-"))
+        try:
+            janitor.adopt_directory(path)
+        except BaseException:
+            path.rmdir()
+            raise
+        return path
 
 
 def remove(path: Path) -> None:
-    """Remove a private directory and tell the janitor; a directory that is gone already is fine."""
+    """Remove a private directory and tell the janitor; a directory that is gone already is fine.
+
+    What can't be removed now stays with the janitor, which tries again when this process ends.
+    """
     shutil.rmtree(path, ignore_errors=True)
-    janitor.release_directory(path)
+    if not path.exists():
+        janitor.release_directory(path)
