@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_virtio.errors import UsageError, VirtioError
-
-if TYPE_CHECKING:
-    from pytest_virtio.provision.status import Finding
+from pytest_virtio.provision.boot import prepare
+from pytest_virtio.provision.linux import build_linux, linux_image
+from pytest_virtio.provision.qemu import find_qemu, install_qemu
+from pytest_virtio.provision.status import Finding, inspect
+from pytest_virtio.vm.capabilities import capabilities
+from pytest_virtio.vm.resolve import check_introspection
 
 __all__ = ("main",)
 
@@ -61,9 +63,6 @@ def _add_image_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _setup(_: argparse.Namespace) -> int:
-    from pytest_virtio.provision.linux import build_linux, linux_image
-    from pytest_virtio.provision.qemu import find_qemu, install_qemu
-
     if find_qemu() is None:
         _progress(f"QEMU: {install_qemu(_progress)}")
     if linux_image() is None:
@@ -72,9 +71,6 @@ def _setup(_: argparse.Namespace) -> int:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from pytest_virtio.provision.qemu import find_qemu
-    from pytest_virtio.provision.status import inspect
-
     findings = inspect()
     qemu = find_qemu()
     if qemu is not None:
@@ -88,10 +84,6 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _introspection(qemu: Path) -> Finding:
-    from pytest_virtio.provision.status import Finding
-    from pytest_virtio.vm.capabilities import capabilities
-    from pytest_virtio.vm.resolve import check_introspection
-
     what = "virtio introspection"
     try:
         known = capabilities(qemu)
@@ -102,16 +94,12 @@ def _introspection(qemu: Path) -> Finding:
 
 
 def _build(chosen: argparse.Namespace) -> int:
-    from pytest_virtio.provision.linux import build_linux
-
     image = build_linux(_progress)
     print(f"{chosen.name}: Linux {image.version} in {image.kernel.parent}")
     return 0
 
 
 def _initramfs(chosen: argparse.Namespace) -> int:
-    from pytest_virtio.provision.boot import prepare
-
     directory = chosen.output.absolute().parent
     directory.mkdir(parents=True, exist_ok=True)
     made = prepare(directory, _ids(chosen.devices), kernel=chosen.kernel, initrd=chosen.initrd, modules=chosen.modules)

@@ -7,6 +7,7 @@ anything but ReplyError. It must not know when a query is safe, nor how to send 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from pytest_virtio.errors import ReplyError, UsageError
@@ -76,6 +77,8 @@ _STATUS_NAMES: Final = frozenset(DeviceStatus.__members__)
 _Kind = TypeVar("_Kind", bound=str | int)
 
 
+# Bounded, for the texts come out of replies.
+@lru_cache(maxsize=4096)
 def feature_bit(text: str, known: FeatureNames) -> int | None:
     """Return the bit that a feature text of a reply stands for, or ``None`` if no table knows it.
 

@@ -28,6 +28,7 @@ __all__ = ("ACCELERATORS", "Accelerator", "choose")
 ACCELERATORS = ("auto", "tcg", "kvm")
 DEVICE = Path("/dev/kvm")
 FIRST_WORD = b"Linux version"
+REASON_LENGTH = 300
 PROBE_SECONDS = 8.0
 """A kernel under working KVM says its first word well within a second."""
 
@@ -98,7 +99,8 @@ def _probe(program: Path, kernel: Path) -> tuple[Accelerator, bool]:
         ) as qemu:
             return _first_word(qemu, deadline)
     except VirtioError as error:
-        return Accelerator("tcg", f"QEMU does not start on KVM: {str(error).splitlines()[0]}"), False
+        why = " ".join(str(error).split())[:REASON_LENGTH]
+        return Accelerator("tcg", f"QEMU does not start on KVM: {why}"), False
 
 
 def _first_word(qemu: Qemu, deadline: Deadline) -> tuple[Accelerator, bool]:

@@ -172,7 +172,7 @@ def _assemble(
     parts = [(device, _backend(device.declaration.backend, device.declaration.name, directory)) for device in devices]
     argv = [str(program), *_quiet(), "-machine", _machine(spec, boot), "-accel", accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
-    argv += [*wiring, *_boot(boot)]
+    argv += [*wiring, *_boot(boot), *_quirks(spec, accelerator, boot)]
     places = count()
     for device, part in parts:
         argv += _device(device, part, next(places) if boot.firmware and _can_boot(device) else None)
@@ -196,6 +196,17 @@ def _machine(spec: VmSpec, boot: Boot) -> str:
     return f"{spec.machine},graphics=off" if talks else spec.machine
 
 
+def _quirks(spec: VmSpec, accelerator: str, boot: Boot) -> Iterator[str]:
+    """What a machine needs before a modern driver is happy in it."""
+    if spec.transport == "mmio":
+        # Legacy is QEMU's default on virtio-mmio (seen on 7.2), and a driver can't choose there as it can on PCI.
+        yield from ("-global", "virtio-mmio.force-legacy=off")
+    if spec.machine.startswith("microvm") and accelerator == "tcg" and boot.kernel:
+        # A microvm has no clock beside the PIT to measure the TSC against. On a busy host Linux fails at that, and
+        # without a TSC it waits for a tick for ever. With -icount guest time does not run while the vCPU waits.
+        yield from ("-icount", "shift=auto")
+
+
 def _can_boot(device: ResolvedDevice) -> bool:
     return isinstance(device.declaration.backend, Disk | ScsiDisk | Netdev) and "bootindex" not in device.properties
 
@@ -210,8 +221,10 @@ def _monitor(fd: int) -> tuple[str, ...]:
 
 
 def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
+    if number == 0:
+        return ("-chardev", f"file,id=console0,append=on,path=/proc/self/fd/{fd}", "-serial", "chardev:console0")
     chardev = ("-chardev", f"socket,id=console{number},fd={fd}")
-    if number and machine.startswith("microvm"):
+    if machine.startswith("microvm"):
         # microvm takes one -serial only; its ISA bus takes another port.
         return (*chardev, "-device", f"isa-serial,index={number},chardev=console{number}")
     return (*chardev, "-serial", f"chardev:console{number}")

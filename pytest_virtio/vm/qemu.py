@@ -49,7 +49,7 @@ class Qemu:
         """Start QEMU and open its monitor.
 
         :param build: gives the command line for the descriptors that QEMU inherits, and makes the files it names.
-        :param consoles: how many serial consoles to connect.
+        :param consoles: how many serial consoles to connect; the first only speaks.
         :param directory: a private directory that exists already. It is QEMU's from now on: it is removed with it,
             also when the start fails.
         :raises MissingError: when the binary can't be run.
@@ -79,12 +79,13 @@ class Qemu:
             undo.callback(workdir.remove, directory)
             drain = Drain(label)
             undo.callback(drain.close)
-            monitor_pair, *console_pairs = [_socket_pair(undo, theirs) for _ in range(1 + consoles)]
-            wires = Wires(directory, monitor_pair[1].fileno(), tuple(end.fileno() for _, end in console_pairs))
+            monitor_end, monitor_fd = _socket_pair(undo, theirs)
+            connected = [_console(n, drain, undo, theirs) for n in range(consoles)]
+            wires = Wires(directory, monitor_fd, tuple(fd for _, fd in connected))
             argv = build(wires)
-            streams = tuple(drain.add_socket(f"console{n}", ours) for n, (ours, _) in enumerate(console_pairs))
+            streams = tuple(stream for stream, _ in connected)
             drain.start()
-            monitor = Monitor(monitor_pair[0])
+            monitor = Monitor(monitor_end)
             # QEMU puts snapshot overlays into TMPDIR.
             child = Child(
                 argv,
@@ -179,9 +180,23 @@ class Qemu:
             raise
 
 
-def _socket_pair(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Our end, which ``undo`` closes, and the one to be inherited, which is closed here in any case."""
+def _console(number: int, drain: Drain, undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[Stream, int]:
+    """A console's stream and the descriptor to be inherited for it.
+
+    The first is a pipe. Kernel and firmware write it by single bytes and give up on a byte that is not taken within
+    10 ms; a socket is full after some 270 single bytes (each counts for its whole buffer), a pipe after 65,536.
+    """
+    if number:
+        ours, fd = _socket_pair(undo, theirs)
+        return drain.add_socket(f"console{number}", ours), fd
+    read_end, write_end = os.pipe()
+    theirs.callback(os.close, write_end)
+    return drain.add_pipe("console0", read_end), write_end
+
+
+def _socket_pair(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:
+    """Our end, which ``undo`` closes, and the descriptor to be inherited, which is closed here in any case."""
     ours, end = socket.socketpair()
     undo.callback(ours.close)
     theirs.callback(end.close)
-    return ours, end
+    return ours, end.fileno()

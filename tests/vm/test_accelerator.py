@@ -67,7 +67,7 @@ def machine(fake_qemu: Callable[..., Path]) -> Callable[[str], Path]:
     def make(body: str) -> Path:
         fake = fake_qemu()
         text = fake.read_text()
-        console = 'console = int(re.search(r"id=console0,fd=(\\d+)", " ".join(sys.argv))[1])\n'
+        console = 'console = int(re.search(r"id=console0,.*?/fd/(\\d+)", " ".join(sys.argv))[1])\n'
         # After the answer to qmp_capabilities.
         fake.write_text(
             text.replace("text = text[length:]", f"text = text[length:]; {body}").replace(
@@ -101,7 +101,7 @@ def test_a_qemu_that_does_not_start_on_kvm_is_asked_again(script: Callable[[str]
     fake = script("echo busy; exit 1")
     chosen = choose("auto", fake, lambda: KERNEL)
     assert chosen.name == "tcg"
-    assert chosen.reason == "QEMU does not start on KVM: QEMU ended (exit code 1) during its start; its stderr:"
+    assert chosen.reason == "QEMU does not start on KVM: QEMU ended (exit code 1) during its start; its stderr: busy"
     assert not (tmp_path / "cache").exists()
 
 

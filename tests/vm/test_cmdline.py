@@ -40,7 +40,7 @@ def test_a_machine_without_devices() -> None:
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "q35", "-accel", "tcg", "-smp", "2", "-m", "1024M"),
         *("-chardev", "socket,id=monitor,fd=7", "-mon", "chardev=monitor,mode=control"),
-        *("-chardev", "socket,id=console0,fd=8", "-serial", "chardev:console0"),
+        *("-chardev", "file,id=console0,append=on,path=/proc/self/fd/8", "-serial", "chardev:console0"),
         *("-chardev", "socket,id=console1,fd=9", "-serial", "chardev:console1"),
         *("-kernel", "/k", "-initrd", "/i", "-append", "a b", "-S"),
         *("-d", "int"),

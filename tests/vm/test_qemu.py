@@ -89,7 +89,7 @@ def test_consoles_are_connected(program: Path, spawned: list[int]) -> None:
 
     def build(wires: cmdline.Wires) -> tuple[str, ...]:
         spec = ("-machine", "q35,graphics=off", "-nodefaults", "-display", "none")
-        chardev = ("-chardev", f"socket,id=c,fd={wires.consoles[0]}", "-serial", "chardev:c")
+        chardev = ("-chardev", f"file,id=c,path=/proc/self/fd/{wires.consoles[0]}", "-serial", "chardev:c")
         return (str(program), *spec, *cmdline._monitor(wires.monitor), *chardev)
 
     with Qemu.start(build, Deadline.after(30), label="console", consoles=2) as running:
@@ -175,7 +175,7 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch, number: int) -> No
 
     monkeypatch.setattr(socket, "socketpair", pair)
     with pytest.raises(OSError, match="Too many open files"):
-        Qemu.start(lambda wires: (), Deadline.after(20), label="test", consoles=2)
+        Qemu.start(lambda wires: (), Deadline.after(20), label="test", consoles=3)
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, spawned: list[int]) -> None:
