@@ -6,14 +6,13 @@ is the only module that knows both guests and introspection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.guests import Firmware, Guest, Linux
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.errors import VirtioError
+from pytest_virtio.errors import QemuExitedError, VirtioError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
@@ -22,6 +21,7 @@ from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
 from pytest_virtio.vm.accelerator import Accelerator
 from pytest_virtio.vm.capabilities import Capabilities
+from pytest_virtio.vm.cmdline import Plan, Wires
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 from pytest_virtio.vm.resolve import check_introspection, check_machine, resolve
@@ -85,53 +85,48 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
 
     :raises MissingError: when this machine lacks something that the VM needs.
     :raises UsageError: when the declaration can't be met by this QEMU.
-    :raises QemuExitedError: when QEMU refuses it; its stderr is in the message.
+    :raises QemuExitedError: when QEMU refuses it; its stderr is in the message, a way to run it by hand in a note.
     """
     check_introspection(host.known)
     check_machine(host.known, spec.machine)
-    resolved = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
+    devices = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
     deadline = Deadline.after(spec.timeout)
     directory = workdir.make()
     try:
         boot = boot_of(spec.guest, spec.devices, directory)
-        built: list[cmdline.CommandLine] = []
-        qemu = Qemu.start(
-            _builder(host, spec, resolved, boot, built),
-            deadline,
-            label=spec.machine,
-            consoles=_consoles(spec.guest),
-            directory=directory,
-        )
+        plan = Plan(host.program, host.accelerator.name, spec, devices, boot)
+        return _start(plan, host, directory, deadline)
     except BaseException:
         workdir.remove(directory)
         raise
-    by_hand = cmdline.by_hand(host.program, host.accelerator.name, spec, resolved, boot)
+
+
+def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> RunningVm:
+    by_hand = cmdline.by_hand(plan)
+    consoles = _consoles(plan.spec.guest)
+    qemu: Qemu | None = None
     try:
+        qemu = Qemu.start(
+            lambda wires: _build(plan, wires), deadline, label=plan.spec.machine, consoles=consoles, directory=directory
+        )
         introspector = Introspector(qemu.execute)
-        paths = _paths(introspector, spec)
-        return RunningVm(spec, host, qemu, _guest(spec, qemu), introspector, paths, built[0].argv, by_hand, deadline)
-    except BaseException:
-        qemu.close()
+        paths = _paths(introspector, plan.spec)
+        guest = _guest(plan.spec, qemu)
+        return RunningVm(plan.spec, host, qemu, guest, introspector, paths, qemu.child.argv, by_hand, deadline)
+    except BaseException as error:
+        if isinstance(error, QemuExitedError):
+            error.add_note(f"to run it by hand:\n{by_hand}")
+        if qemu is not None:
+            qemu.close()
         raise
 
 
-def _builder(
-    host: Host,
-    spec: VmSpec,
-    resolved: tuple[cmdline.ResolvedDevice, ...],
-    boot: cmdline.Boot,
-    built: list[cmdline.CommandLine],
-) -> Callable[[cmdline.Wires], tuple[str, ...]]:
-    """Builds the command line for the wires, leaves it in ``built``, and makes the files that it names."""
-
-    def build(wires: cmdline.Wires) -> tuple[str, ...]:
-        line = cmdline.command_line(host.program, host.accelerator.name, spec, resolved, boot, wires)
-        for file in line.files:
-            _make(file)
-        built.append(line)
-        return line.argv
-
-    return build
+def _build(plan: Plan, wires: Wires) -> tuple[str, ...]:
+    """The arguments for these wires; makes the files that they name."""
+    line = cmdline.command_line(plan, wires)
+    for file in line.files:
+        _make(file)
+    return line.argv
 
 
 def _make(file: cmdline.PrivateFile) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import psutil
-
 from pytest_virtio import render
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.launch import RunningVm
@@ -95,15 +93,8 @@ def _state(running: RunningVm) -> Iterator[str]:
     """What is wrong with the VM as a whole."""
     if not running.qemu.running:
         yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
-    elif _is_stopped(running.qemu.pid):
+    elif running.qemu.child.stopped:
         yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:
-        return False
 
 
 def _how(running: RunningVm) -> str:

@@ -105,9 +105,9 @@ def _need(image: linux.LinuxImage | None) -> linux.LinuxImage:
 
 
 def _check_files(kernel: Path | None, initrd: Path | None) -> None:
-    for option, path in (("--virtio-kernel", kernel), ("--virtio-initrd", initrd)):
+    for what, path in (("kernel", kernel), ("initrd", initrd)):
         if path is not None and not path.is_file():
-            raise UsageError(f"{option}: no such file: {str(path)!r}")
+            raise UsageError(f"{what} (Linux({what}=…) or --virtio-{what}): no such file: {str(path)!r}")
 
 
 # ---- modules

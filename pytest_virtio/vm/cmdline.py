@@ -34,6 +34,7 @@ from pytest_virtio.errors import MissingError
 __all__ = (
     "Boot",
     "CommandLine",
+    "Plan",
     "PrivateFile",
     "ResolvedDevice",
     "Wires",
@@ -81,6 +82,20 @@ class ResolvedDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a command line is made of, but for the wires.
+
+    :param devices: the declarations of ``spec``, resolved against the binary.
+    """
+
+    program: Path
+    accelerator: str
+    spec: VmSpec
+    devices: tuple[ResolvedDevice, ...]
+    boot: Boot
+
+
+@dataclass(frozen=True, slots=True)
 class PrivateFile:
     """A file (or directory, when ``size`` is None) of the VM's own, below its private directory."""
 
@@ -119,24 +134,20 @@ def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wire
     return (str(program), *_quiet(), *machine, *_monitor(wires.monitor), *_console(0, wires.consoles[0], "q35"), *boot)
 
 
-def command_line(
-    program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot, wires: Wires
-) -> CommandLine:
-    """The command line of a VM.
-
-    :param devices: the declarations of ``spec``, resolved against the binary.
-    """
-    consoles = [_console(n, fd, spec.machine) for n, fd in enumerate(wires.consoles)]
+def command_line(plan: Plan, wires: Wires) -> CommandLine:
+    """The command line of a VM."""
+    consoles = [_console(n, fd, plan.spec.machine) for n, fd in enumerate(wires.consoles)]
     wiring = (*_monitor(wires.monitor), *(word for words in consoles for word in words))
-    return _assemble(program, accelerator, spec, devices, boot, wires.directory, wiring)
+    return _assemble(plan, wires.directory, wiring)
 
 
-def by_hand(program: Path, accelerator: str, spec: VmSpec, devices: tuple[ResolvedDevice, ...], boot: Boot) -> str:
+def by_hand(plan: Plan) -> str:
     """A shell script that starts the same VM by hand, its console and monitor on the terminal."""
-    wiring = ("-serial", "mon:stdio")
+    boot = plan.boot
     initramfs = HAND_DIRECTORY / "initramfs.cpio"
-    by_hand = replace(boot, initrd=str(initramfs)) if boot.recreate else boot
-    line = _assemble(program, accelerator, spec, devices, by_hand, HAND_DIRECTORY, wiring)
+    if boot.recreate:
+        plan = replace(plan, boot=replace(boot, initrd=str(initramfs)))
+    line = _assemble(plan, HAND_DIRECTORY, ("-serial", "mon:stdio"))
     commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files, boot)]
     commands += [f"truncate -s {f.size} {shlex.quote(str(f.path))}" for f in line.files if f.size is not None]
     if boot.recreate:
@@ -160,19 +171,12 @@ def _folded(argv: tuple[str, ...]) -> str:
     return " \\\n  ".join(lines)
 
 
-def _assemble(
-    program: Path,
-    accelerator: str,
-    spec: VmSpec,
-    devices: tuple[ResolvedDevice, ...],
-    boot: Boot,
-    directory: Path,
-    wiring: tuple[str, ...],
-) -> CommandLine:
-    parts = [(device, _backend(device.declaration.backend, device.declaration.name, directory)) for device in devices]
-    argv = [str(program), *_quiet(), "-machine", _machine(spec, boot), "-accel", accelerator]
+def _assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLine:
+    spec, boot = plan.spec, plan.boot
+    parts = [(d, _backend(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
+    argv = [str(plan.program), *_quiet(), "-machine", _machine(spec, boot), "-accel", plan.accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
-    argv += [*wiring, *_boot(boot), *_quirks(spec, accelerator, boot)]
+    argv += [*wiring, *_boot(boot), *_quirks(plan)]
     places = count()
     for device, part in parts:
         argv += _device(device, part, next(places) if boot.firmware and _can_boot(device) else None)
@@ -196,12 +200,12 @@ def _machine(spec: VmSpec, boot: Boot) -> str:
     return f"{spec.machine},graphics=off" if talks else spec.machine
 
 
-def _quirks(spec: VmSpec, accelerator: str, boot: Boot) -> Iterator[str]:
+def _quirks(plan: Plan) -> Iterator[str]:
     """What a machine needs before a modern driver is happy in it."""
-    if spec.transport == "mmio":
+    if plan.spec.transport == "mmio":
         # Legacy is QEMU's default on virtio-mmio (seen on 7.2), and a driver can't choose there as it can on PCI.
         yield from ("-global", "virtio-mmio.force-legacy=off")
-    if spec.machine.startswith("microvm") and accelerator == "tcg" and boot.kernel:
+    if plan.spec.machine.startswith("microvm") and plan.accelerator == "tcg" and plan.boot.kernel:
         # A microvm has no clock beside the PIT to measure the TSC against. On a busy host Linux fails at that, and
         # without a TSC it waits for a tick for ever. With -icount guest time does not run while the vCPU waits.
         yield from ("-icount", "shift=auto")

@@ -11,6 +11,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
+import psutil
+
 from pytest_virtio.errors import MissingError, VirtioError
 from pytest_virtio.vm import janitor
 from pytest_virtio.vm.deadline import Deadline
@@ -60,6 +62,14 @@ class Child:
                 raise
             self.stderr: Stream = drain.add_pipe("stderr", read_end)
             drain.add_exit(pidfd, self._note_end)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process stands still, by a signal (SIGSTOP, SIGTSTP) or under a debugger."""
+        try:
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.Error:
+            return False
 
     @property
     def running(self) -> bool:

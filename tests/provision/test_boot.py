@@ -87,7 +87,7 @@ def test_the_user_s_initrd_comes_first_and_nothing_of_ours_lies_outside_our_dire
 @pytest.mark.parametrize("option", ["kernel", "initrd"])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, option: str) -> None:
     files = {option: tmp_path / "nowhere"}
-    with pytest.raises(UsageError, match=rf"--virtio-{option}: no such file: '.*nowhere'"):
+    with pytest.raises(UsageError, match=rf"--virtio-{option}\): no such file: '.*nowhere'"):
         prepare(tmp_path, [], kernel=files.get("kernel"), initrd=files.get("initrd"))
 
 

@@ -12,7 +12,7 @@ from pytest_virtio.declare.devices import P9, Blk, Crypto, Declaration, Mem, Net
 from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.errors import MissingError
 from pytest_virtio.vm import cmdline
-from pytest_virtio.vm.cmdline import Boot, CommandLine, PrivateFile, ResolvedDevice, Wires, by_hand, command_line
+from pytest_virtio.vm.cmdline import Boot, CommandLine, Plan, PrivateFile, ResolvedDevice, Wires, by_hand, command_line
 
 WIRES = Wires(Path("/private, dir"), 7, (8, 9))
 QEMU = Path("/opt/my qemu")
@@ -26,7 +26,7 @@ def resolved(declarations: tuple[Declaration, ...]) -> tuple[ResolvedDevice, ...
 
 def line(*devices: Declaration, boot: Boot | None = None, wires: Wires = WIRES, **options: Any) -> CommandLine:
     spec = vm_spec(devices, options, {"guest": "linux"})
-    return command_line(QEMU, "tcg", spec, resolved(spec.devices), boot or Boot(), wires)
+    return command_line(Plan(QEMU, "tcg", spec, resolved(spec.devices), boot or Boot()), wires)
 
 
 def options_of(argv: tuple[str, ...], name: str) -> list[str]:
@@ -207,7 +207,7 @@ def test_a_backend_that_nobody_knows() -> None:
 
 def test_by_hand_makes_its_files_first() -> None:
     spec = vm_spec([Blk(size=4096), P9()], {"args": ["-d", "int"]}, {"guest": "linux"})
-    text = by_hand(QEMU, "tcg", spec, resolved(spec.devices), Boot(kernel="/my kernel"))
+    text = by_hand(Plan(QEMU, "tcg", spec, resolved(spec.devices), Boot(kernel="/my kernel")))
     first, second, third, *command = text.splitlines()
     assert first == "mkdir -p virtio-repro"
     assert second == "mkdir -p virtio-repro/p90.share"
@@ -221,7 +221,7 @@ def test_by_hand_makes_its_files_first() -> None:
 
 def test_by_hand_makes_the_initramfs_again() -> None:
     spec = vm_spec([], {}, {"guest": "linux"})
-    text = by_hand(QEMU, "tcg", spec, (), Boot(initrd="/private/initramfs", recreate=("make", "it")))
+    text = by_hand(Plan(QEMU, "tcg", spec, (), Boot(initrd="/private/initramfs", recreate=("make", "it"))))
     assert text.splitlines()[:2] == ["mkdir -p virtio-repro", "make it --output virtio-repro/initramfs.cpio"]
     assert "-initrd virtio-repro/initramfs.cpio" in text
     assert "/private" not in text
