@@ -30,7 +30,8 @@ def _vm(status: Any = None, queue_status: Any = None, ids: int = 1, **qemu: Any)
 
     accelerator = SimpleNamespace(name="tcg", reason="as asked for")
     known = SimpleNamespace(version="7.2.22", package="")
-    alive = {"running": True, "pid": 0, "child": SimpleNamespace(how=lambda: "exit code 1"), "stderr_text": lambda: ""}
+    child = SimpleNamespace(how=lambda: "exit code 1", stopped=False)
+    alive = {"running": True, "pid": 0, "child": child, "stderr_text": lambda: ""}
     made_up = SimpleNamespace(
         paths={f"blk{n}": f"/blk{n}" for n in range(ids)},
         status=status or answer,
