@@ -17,6 +17,7 @@ from pytest_virtio import (
     Iommu,
     Keyboard,
     Mem,
+    MissingError,
     Mouse,
     Net,
     Pmem,
@@ -28,6 +29,7 @@ from pytest_virtio import (
     VirtioFactory,
     cache,
 )
+from pytest_virtio.provision.qemu import find_qemu
 
 pytest_plugins = ["pytester"]
 
@@ -43,6 +45,15 @@ def _one_cache() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """The QEMU that `pytest-virtio setup` sees to: the machine's, or the one in the cache."""
+    found = find_qemu()
+    if found is None:
+        raise MissingError("no QEMU: run `pytest-virtio setup`")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -153,11 +153,7 @@ def test_the_recorded_lists_are_read() -> None:
 
 
 @pytest.mark.qemu
-def test_real_qemu() -> None:
-    from pytest_virtio.vm.capabilities import find_program
-
-    program = find_program("qemu-system-x86_64")
-
+def test_real_qemu(program: Path) -> None:
     def build(wires: cmdline.Wires) -> tuple[str, ...]:
         machine = ("-machine", "microvm", "-accel", "tcg", "-S", "-device", "virtio-rng-device,id=rng0")
         return (str(program), *machine, *cmdline._quiet(), *cmdline._monitor(wires.monitor))
@@ -177,9 +173,6 @@ def test_real_qemu() -> None:
 
 
 @pytest.mark.qemu
-def test_real_qemu_without_devices() -> None:
-    from pytest_virtio.vm.capabilities import find_program
-
-    program = find_program("qemu-system-x86_64")
+def test_real_qemu_without_devices(program: Path) -> None:
     with Qemu.start(lambda wires: cmdline.probe(program, wires), Deadline.after(30), label="none") as qemu:
         assert Introspector(qemu.execute).devices(10) == ()

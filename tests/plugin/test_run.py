@@ -67,12 +67,11 @@ def test_what_was_chosen_is_said_once(run: Run) -> None:
 
 
 @pytest.mark.qemu
-def test_a_qemu_that_a_fixture_chooses_is_told_of_at_the_end(run: Run) -> None:
-    result = run(TESTS, "-k", "green", "--virtio-qemu=/never/looked/at", conftest="""
+def test_a_qemu_that_a_fixture_chooses_is_told_of_at_the_end(run: Run, program: Path) -> None:
+    result = run(TESTS, "-k", "green", "--virtio-qemu=/never/looked/at", conftest=f"""
         @pytest.fixture(scope="session")
         def virtio_qemu():
-            import shutil
-            return os.environ.get("QEMU") or shutil.which("qemu-system-x86_64")
+            return {str(program)!r}
     """)  # fmt: skip
     result.assert_outcomes(passed=1, deselected=3)
     result.stdout.no_fnmatch_line("*/never/looked/at*")

@@ -16,7 +16,7 @@ import pytest
 from pytest_virtio.launch import Host
 from pytest_virtio.vm import janitor
 from pytest_virtio.vm.accelerator import Accelerator
-from pytest_virtio.vm.capabilities import Capabilities, capabilities, find_program
+from pytest_virtio.vm.capabilities import Capabilities, capabilities
 from pytest_virtio.vm.drain import Drain
 from pytest_virtio.vm.monitor import _loop
 
@@ -74,22 +74,11 @@ def _possessions() -> tuple[int, set[str], int]:
 
 
 @pytest.fixture(scope="session")
-def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of this session's own, so that nothing remembered from elsewhere counts."""
-    root = tmp_path_factory.mktemp("cache")
+def known(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Capabilities:
+    """Asked with a cache of its own, so that nothing remembered from elsewhere counts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTEST_VIRTIO_CACHE", str(root))
-        yield root
-
-
-@pytest.fixture(scope="session")
-def program() -> Path:
-    return find_program("qemu-system-x86_64")
-
-
-@pytest.fixture(scope="session")
-def known(program: Path, cache_root: Path) -> Capabilities:
-    return capabilities(program)
+        patch.setenv("PYTEST_VIRTIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return capabilities(program)
 
 
 @pytest.fixture(scope="session")

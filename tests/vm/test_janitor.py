@@ -28,9 +28,9 @@ from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.launch import Host, launch
 from pytest_virtio.vm import janitor
 from pytest_virtio.vm.accelerator import Accelerator
-from pytest_virtio.vm.capabilities import capabilities, find_program
+from pytest_virtio.vm.capabilities import capabilities
 
-program = find_program("qemu-system-x86_64")
+program = Path(os.environ["QEMU"])
 host = Host(program, capabilities(program), Accelerator("tcg", "for the test"))
 spec = vm_spec([Blk(), P9()], {"transport": "mmio", "boot": False}, {})
 
@@ -41,13 +41,13 @@ def say(**what):
 
 
 @pytest.fixture
-def owner(tmp_path: Path, cache_root: Path) -> Iterator[Owner]:
+def owner(tmp_path: Path, program: Path) -> Iterator[Owner]:
     """Runs Python code in a process of its own until it has said something; that, and the process."""
     processes: list[subprocess.Popen[str]] = []
     (tmp_path / "tmp").mkdir()
 
     def run(body: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-        environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+        environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "QEMU": str(program)}
         command = [sys.executable, "-c", PROLOGUE + body]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         processes.append(process)
