@@ -7,20 +7,18 @@ know what the keywords mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 __all__ = ("Marked", "marked")
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(NamedTuple):
     """What the marks on one test say together."""
 
-    devices: Sequence[object] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    devices: Sequence[object]
+    options: dict[str, Any]
 
 
 def marked(node: pytest.Item) -> Marked:

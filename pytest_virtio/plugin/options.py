@@ -6,8 +6,8 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -47,9 +47,11 @@ _MARKER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the user set for the run; None where he left it open."""
+class Settings(NamedTuple):
+    """What the user set for the run; None where he left it open.
+
+    Named tuples in this room, for it is loaded in every pytest run: a frozen dataclass takes ten times as long to make.
+    """
 
     qemu: str = DEFAULT_QEMU
     guest: str | None = None

@@ -5,9 +5,8 @@ Responsible for making each of these once, and only when a VM is asked for; must
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -24,8 +23,7 @@ __all__ = ("VirtioSession", "started_session", "virtio_session")
 _KEY = pytest.StashKey["VirtioSession"]()
 
 
-@dataclass(frozen=True, slots=True)
-class _Living:
+class _Living(NamedTuple):
     """A VM that runs, and the fixtures that made it."""
 
     virtio: Virtio
@@ -62,6 +60,8 @@ class VirtioSession:
 
         :raises UsageError: when it can't be.
         """
+        from dataclasses import replace
+
         from pytest_virtio.declare.guests import Linux
         from pytest_virtio.declare.spec import vm_spec
 

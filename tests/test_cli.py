@@ -1,0 +1,76 @@
+"""The command: its output, its exit status and its errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_virtio import cli
+from pytest_virtio.errors import MissingError
+from pytest_virtio.provision.status import Finding
+
+PROGRAM = Path(sys.executable).parent / "pytest-virtio"
+
+
+@pytest.mark.guest
+def test_doctor_finds_what_set_up_has_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "ok      QEMU: " in said
+    assert "ok      virtio introspection: QEMU " in said
+    assert "ok      Linux guest: Linux " in said
+    assert "\x1b" not in said
+
+
+def test_doctor_fails_when_something_needed_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = [Finding("QEMU", False, "none", "pytest-virtio setup"), Finding("KVM", False, "no", needed=False)]
+    monkeypatch.setattr(cli, "inspect", lambda: findings)
+    monkeypatch.setattr(cli, "find_qemu", lambda: None)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().out == "missing QEMU: none\n        -> pytest-virtio setup\nmissing KVM: no\n"
+    findings.pop(0)
+    assert cli.main(["doctor"]) == 0
+
+
+def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "inspect", lambda: [Finding("QEMU", True, "there")])
+    monkeypatch.setattr(cli, "find_qemu", lambda: None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    cli.main(["doctor"])
+    assert capsys.readouterr().out == "\x1b[32mok     \x1b[0m QEMU: there\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    cli.main(["doctor"])
+    assert capsys.readouterr().out == "ok      QEMU: there\n"
+
+
+def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(progress: object) -> None:
+        raise MissingError("no apt here: install a kernel by hand")
+
+    monkeypatch.setattr(cli, "build_linux", fail)
+    assert cli.main(["image", "build", "linux"]) == 1
+    assert capsys.readouterr().err == "pytest-virtio: no apt here: install a kernel by hand\n"
+
+
+def test_wrong_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["image", "initramfs", "--devices", "net", "--output", str(tmp_path / "i")]) == 2
+    assert "numbers of virtio device types are expected" in capsys.readouterr().err
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("own", [True, False])
+def test_initramfs_writes_what_the_guest_would_boot(tmp_path: Path, own: bool) -> None:
+    """With a kernel of the user's the archive is made for the case; without one it is the image's."""
+    kernel = ["--kernel", __file__] if own else []
+    target = tmp_path / "below" / "initramfs.cpio"
+    command: list[str | Path] = [PROGRAM, "image", "initramfs", "--devices", "1,2", *kernel, "--output", target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ("virtio_blk" in done.stdout) is not own
+    assert target.read_bytes().startswith(b"070701")
+    assert list(target.parent.iterdir()) == [target]
