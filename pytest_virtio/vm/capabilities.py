@@ -23,7 +23,7 @@ from pytest_virtio.vm import cmdline
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
-__all__ = ("Capabilities", "capabilities", "find_program")
+__all__ = ("Capabilities", "capabilities", "find_program", "memory_of")
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def capabilities(program: Path) -> Capabilities:
 
     :raises MissingError: when it isn't a QEMU, or not one that starts.
     """
-    path = _memory_of(program)
+    path = memory_of(program, "qemu")
     remembered = _recall(path)
     if remembered is None:
         remembered = _probe(program)
@@ -98,9 +98,10 @@ def capabilities(program: Path) -> Capabilities:
     return remembered
 
 
-def _memory_of(program: Path) -> Path:
+def memory_of(program: Path, kind: str) -> Path:
+    """The cache file for what a probe found out about a binary; another one when binary or modules change."""
     known_by = f"{SCHEMA} {program.resolve()} {_stamp(program)} {_modules(program)}"
-    return cache.root() / "qemu" / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
+    return cache.root() / kind / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
 
 
 def _modules(program: Path) -> list[str]:

@@ -41,6 +41,7 @@ __all__ = (
     "accelerator_probe",
     "by_hand",
     "command_line",
+    "device_probe",
     "probe",
 )
 
@@ -125,6 +126,12 @@ class _Parts:
 def probe(program: Path, wires: Wires) -> tuple[str, ...]:
     """A QEMU without a machine, only to be asked what it can do."""
     return (str(program), "-machine", "none", "-S", *_quiet(), *_monitor(wires.monitor))
+
+
+def device_probe(program: Path, device: str, wires: Wires) -> tuple[str, ...]:
+    """The smallest machine with a device in it, stopped before its first instruction."""
+    machine = ("-machine", "microvm", "-accel", "tcg", "-S", "-device", device)
+    return (str(program), *_quiet(), *machine, *_monitor(wires.monitor))
 
 
 def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wires) -> tuple[str, ...]:
