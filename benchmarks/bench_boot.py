@@ -40,7 +40,7 @@ REAP_SECONDS = 10.0
 QEMU_RANK = 1
 
 READY = b"@pv ready"
-WIRE = re.compile(r"(socket,id=(?P<id>\w+),fd=)\d+")
+WIRE = re.compile(r"((?:socket|file),id=(?P<id>\w+),(?:fd=|append=on,path=/proc/self/fd/))\d+")
 AGENT = "console1"
 
 
@@ -69,7 +69,7 @@ class CommandLine:
 
     @property
     def wires(self) -> tuple[str, ...]:
-        """The ids of the sockets that QEMU inherits."""
+        """The ids of the descriptors that QEMU inherits: sockets, and a pipe for the console that only speaks."""
         return tuple(match["id"] for word in self.argv if (match := WIRE.fullmatch(word)))
 
     def rewired(self, directory: Path, descriptors: Mapping[str, int]) -> list[str]:

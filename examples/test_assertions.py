@@ -21,9 +21,10 @@ def test_assert_not_negotiated(linux: Virtio) -> None:
 
 
 def test_assert_offered(linux: Virtio) -> None:
-    # The driver of this kernel takes no notice of GEOMETRY's offer; the device makes it all the same.
-    linux["blk0"].assert_offered("VIRTIO_BLK_F_GEOMETRY", "VIRTIO_BLK_F_TOPOLOGY")
-    assert "GEOMETRY" in linux["blk0"].status().host_features
+    # Linux's driver leaves this one alone; the device offers it all the same.
+    linux["net0"].assert_offered("VIRTIO_NET_F_CTRL_RX_EXTRA")
+    linux["net0"].assert_not_negotiated("VIRTIO_NET_F_CTRL_RX_EXTRA")
+    assert "CTRL_RX_EXTRA" in linux["net0"].status().host_features
 
 
 def test_assert_not_offered(linux: Virtio) -> None:

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ("root", "write")
+__all__ = ("ENVIRONMENT", "root", "write")
+
+ENVIRONMENT = "PYTEST_VIRTIO_CACHE"
+"""Environment variable that names another directory for the cache."""
 
 
 def root() -> Path:
     """The cache directory: ``PYTEST_VIRTIO_CACHE`` or the platform's own place for caches. It may not exist yet."""
-    override = os.environ.get("PYTEST_VIRTIO_CACHE")
+    override = os.environ.get(ENVIRONMENT)
     return Path(override) if override else platformdirs.user_cache_path("pytest-virtio")
 
 

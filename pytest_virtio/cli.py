@@ -16,6 +16,7 @@ from pytest_virtio.provision.boot import prepare
 from pytest_virtio.provision.linux import build_linux, linux_image
 from pytest_virtio.provision.qemu import find_qemu, install_qemu
 from pytest_virtio.provision.status import Finding, inspect
+from pytest_virtio.vm.accelerator import remembered
 from pytest_virtio.vm.capabilities import capabilities
 from pytest_virtio.vm.resolve import check_introspection
 
@@ -75,6 +76,7 @@ def _doctor(_: argparse.Namespace) -> int:
     qemu = find_qemu()
     if qemu is not None:
         findings.insert(1, _introspection(qemu))
+        findings = [_kvm(qemu, finding) if finding.what == "KVM" else finding for finding in findings]
     for finding in findings:
         mark = _coloured("ok     ", 32) if finding.ok else _coloured("missing", 31 if finding.needed else 33)
         print(f"{mark} {finding.what}: {finding.detail}")
@@ -91,6 +93,12 @@ def _introspection(qemu: Path) -> Finding:
     except VirtioError as error:
         return Finding(what, False, str(error))
     return Finding(what, True, f"QEMU {known.version} has it, and {len(known.devices)} virtio and vhost device types")
+
+
+def _kvm(qemu: Path, finding: Finding) -> Finding:
+    """What a run has found out about KVM says more than that its device opens."""
+    known = remembered(qemu) if finding.ok else None
+    return Finding("KVM", known.name == "kvm", known.reason, needed=False) if known else finding
 
 
 def _build(chosen: argparse.Namespace) -> int:

@@ -36,11 +36,6 @@ __all__ = (
     "feature_bit",
     "is_invalid_queue_error",
     "is_no_devices_error",
-    "is_not_started_error",
-    "is_not_virtio_device_error",
-    "is_packed_ring_error",
-    "is_ring_not_ready_error",
-    "is_unmappable_error",
     "parse_list",
     "parse_queue_element",
     "parse_queue_status",
@@ -230,31 +225,6 @@ def is_no_devices_error(desc: str) -> bool:
 def is_invalid_queue_error(desc: str) -> bool:
     """Say whether a queue does not exist, or isn't one that vhost serves."""
     return re.match(r"Invalid (vhost )?virtqueue number \d", desc) is not None
-
-
-def is_not_started_error(desc: str) -> bool:
-    """Say whether a device's vhost backend isn't running, or it has none. The text itself begins with ``Error:``."""
-    return desc.endswith("vhost device has not started yet")
-
-
-def is_not_virtio_device_error(desc: str) -> bool:
-    """Say whether a path is that of no virtio device: three wordings, by command and version."""
-    return re.fullmatch(r"Path .* is not a (realized )?VirtIO ?[dD]evice", desc, re.DOTALL) is not None
-
-
-def is_ring_not_ready_error(desc: str) -> bool:
-    """Say whether a ring can't be read for the driver has not enabled the queue, or it can't be mapped."""
-    return desc == "Region caches not initialized"
-
-
-def is_packed_ring_error(desc: str) -> bool:
-    """Say whether an element was asked for of a packed ring, which QEMU can't tell."""
-    return desc == "Packed ring not supported"
-
-
-def is_unmappable_error(desc: str) -> bool:
-    """Say whether an indirect table or descriptor ring lies outside guest memory."""
-    return desc in ("Cannot map indirect buffer", "Cannot map descriptor ring")
 
 
 class _Reply:

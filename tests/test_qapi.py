@@ -223,21 +223,6 @@ PREDICATES: dict[str, tuple[Callable[[str], bool], tuple[str, ...]]] = {
         qapi.is_invalid_queue_error,
         (error("10.0/synthetic/err.invalid-queue.json"), error("10.0/vhost-user-net/q2.vhost-queue-status.json")),
     ),
-    "not-started": (qapi.is_not_started_error, (error("10.0/synthetic/err.vhost-not-started.json"),)),
-    "not-virtio": (
-        qapi.is_not_virtio_device_error,
-        (
-            "Path /machine is not a VirtIODevice",
-            "Path /machine is not a realized VirtIODevice",
-            "Path /a\nb is not a VirtIO device",
-        ),
-    ),
-    "ring-not-ready": (qapi.is_ring_not_ready_error, (error("10.0/synthetic/err.region-caches.json"),)),
-    "packed": (qapi.is_packed_ring_error, (error("10.0/synthetic/err.packed.json"),)),
-    "unmappable": (
-        qapi.is_unmappable_error,
-        (error("10.0/synthetic/err.indirect-unmappable.json"), "Cannot map descriptor ring"),
-    ),
 }
 
 
@@ -247,11 +232,15 @@ def test_each_error_text_is_of_one_kind(kind: str) -> None:
         assert [name for name, (predicate, _) in PREDICATES.items() if predicate(text)] == [kind]
 
 
+@pytest.mark.parametrize("kind", ["vhost-not-started", "region-caches", "packed", "indirect-unmappable"])
+def test_other_errors_are_of_no_kind(kind: str) -> None:
+    text = error(f"10.0/synthetic/err.{kind}.json")
+    assert not any(predicate(text) for predicate, _ in PREDICATES.values())
+
+
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
 def test_error_texts_are_alike_in_all_versions(version: str) -> None:
     assert qapi.is_invalid_queue_error(error(f"{version}/synthetic/err.invalid-queue.json"))
-    assert qapi.is_not_started_error(error(f"{version}/synthetic/err.vhost-not-started.json"))
-    assert qapi.is_ring_not_ready_error(error(f"{version}/synthetic/err.region-caches.json"))
 
 
 PARSERS: dict[str, tuple[Callable[[object], object], object]] = {

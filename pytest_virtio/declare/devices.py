@@ -219,7 +219,7 @@ def Crypto(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: P
 
 
 def Iommu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
-    """A virtio IOMMU."""
+    """A virtio IOMMU. Debian's Linux for amd64 has no driver for it: declare it with ``driver=None`` there."""
     return _declare("iommu", "virtio-iommu", spec.IOMMU, id, driver, NoBackend(), properties)
 
 

@@ -85,10 +85,14 @@ class LinuxGuest:
         """The virtio devices in the guest's sysfs, as they were when the guest became ready."""
         return _devices(self._announced)
 
-    def _module_trouble(self) -> str:
+    @property
+    def _unloaded(self) -> list[str]:
+        """The modules that did not load, each with insmod's and the kernel's words."""
         failed = re.findall(rb"@pv module (\S+) failed ([A-Za-z0-9+/=]*)", self._announced)
-        lines = [f"{escape(name, 80)}: {escape(decoded(why), 500).strip()}" for name, why in failed]
-        return "".join(f"\nmodule that did not load: {line}" for line in lines)
+        return [f"{escape(name, 80)}: {escape(decoded(why), 500).strip()}" for name, why in failed]
+
+    def _module_trouble(self) -> str:
+        return "".join(f"\nmodule that did not load: {line}" for line in self._unloaded)
 
     def _refuse_driverless(self, wanted: list[Declaration], status_of: StatusOf) -> None:
         """Say at once that a driver is missing, instead of waiting for what can't come.
@@ -105,10 +109,18 @@ class LinuxGuest:
                 raise DeviceStalledError(self._driverless(id, status.device_id))
 
     def _driverless(self, id: str, device_id: int) -> str:
+        unloaded = self._unloaded
+        if unloaded:
+            more = "".join(f"\nand {line}" for line in unloaded[1:])
+            return f"{id}: no driver took it, and a module did not load: {unloaded[0]}{more}"
+        if not self.devices:
+            return (
+                f"{id}: the guest's kernel sees no virtio device at all: it lacks the transport (CONFIG_VIRTIO_PCI, "
+                "CONFIG_VIRTIO_MMIO). Give virtio_pci or virtio_mmio by --virtio-modules=DIR or Linux(modules=[...])."
+            )
         return (
             f"{id}: the guest's kernel has no driver for it (virtio device id {device_id}). "
-            "Give one by --virtio-modules DIR or Linux(modules=[...]), or declare the device with driver=None."
-            + self._module_trouble()
+            "Give one by --virtio-modules=DIR or Linux(modules=[...]), or declare the device with driver=None."
         )
 
 

@@ -169,6 +169,12 @@ class VirtioDevice:
 def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     if not features:
         raise UsageError("no feature given: an assertion about none can't fail")
+    for feature in features:
+        if not isinstance(feature, str | int) or isinstance(feature, bool):
+            raise UsageError(
+                f"{feature!r} is no feature. Features are separate arguments, each a name, a member or a bit number: "
+                "assert_negotiated('VIRTIO_F_VERSION_1', 'MRG_RXBUF')"
+            )
     return features
 
 

@@ -120,8 +120,15 @@ def _device(running: RunningVm, id: str, answer: Answer, deadline: Deadline) -> 
     if isinstance(answer, str):
         return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
     path = running.paths[id]
-    lines = [*render.virtio_status(path, answer), *_queues(running, path, answer, deadline)]
+    lines = [*render.virtio_status(path, answer), *_declined(answer), *_queues(running, path, answer, deadline)]
     return Section(f"virtio: {id}", "\n".join(lines), _plain(answer))
+
+
+def _declined(status: VirtioStatus) -> Iterator[str]:
+    """What the driver had the choice of and did not take; bit 30, which only says that the bus is PCI, left out."""
+    declined = [name for name in status.host_features - status.guest_features if name != "VIRTIO_F_BAD_FEATURE"]
+    if status.guest_features.bits and declined:
+        yield f"offered, not acknowledged: {', '.join(declined)}"
 
 
 def _queues(running: RunningVm, path: str, status: VirtioStatus, deadline: Deadline) -> Iterator[str]:
@@ -163,8 +170,14 @@ def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
 
 def _tail(stream: Stream) -> str:
     log = stream.log
-    text = render.escape(log.since(max(0, log.size - CONSOLE_LIMIT)), CONSOLE_LIMIT).strip("\n")
-    return text or "(empty)"
+    left_out = max(0, log.size - CONSOLE_LIMIT)
+    tail = log.since(left_out)
+    if left_out and b"\n" in tail:
+        # From the next whole line on.
+        begun, _, tail = tail.partition(b"\n")
+        left_out += len(begun) + 1
+    text = render.escape(tail, CONSOLE_LIMIT).strip("\n")
+    return (f"[{left_out} bytes before this are left out]\n" if left_out else "") + (text or "(empty)")
 
 
 def _plain(status: VirtioStatus) -> dict[str, object]:

@@ -35,8 +35,14 @@ class Virtio:
         :raises UnknownNameError: naming the right ones.
         """
         if id not in self._devices:
-            raise UnknownNameError("virtio device", str(id), self._devices)
+            raise UnknownNameError("virtio device", str(id), self._devices, self._why_not(id))
         return self._devices[id]
+
+    def _why_not(self, id: str) -> str:
+        other = [d.model for d in self._running.spec.devices if d.id == id]
+        if other:
+            return f"It is declared, but a {other[0]} is no virtio device."
+        return "" if self._devices else "This VM has none."
 
     def __contains__(self, id: object) -> bool:
         return id in self._devices

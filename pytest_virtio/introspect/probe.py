@@ -32,8 +32,8 @@ def check_status_query(known: Capabilities) -> None:
     how = _remembered(known)
     if how:
         raise MissingError(
-            f"QEMU {known.version} ({known.program}) does not survive {qapi.QUERY_STATUS}: {how}. 11.1 is known for it. "
-            "This version of pytest-virtio has no other way to its answer: name another QEMU by --virtio-qemu PATH."
+            f"QEMU {known.version} ({known.program}) does not survive {qapi.QUERY_STATUS}: {how}. "
+            "11.1 is known for it. There is no other way to its answer yet: name another QEMU by --virtio-qemu=PATH."
         )
 
 

@@ -63,7 +63,7 @@ class Features(AbstractSet[str]):
         :raise UnknownNameError: one that the device's features don't have.
         """
         empty = cls(0, device, offered=offered)
-        return empty._derived(empty._canonical(frozenset(names)))
+        return empty._derived(empty._canonical(names))
 
     @property
     def bits(self) -> int:

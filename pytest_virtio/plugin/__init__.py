@@ -14,6 +14,7 @@ from pytest_virtio.plugin.fixtures import (
     virtio_qemu,
 )
 from pytest_virtio.plugin.makers import pytest_fixture_setup
+from pytest_virtio.plugin.marker import pytest_runtest_setup
 from pytest_virtio.plugin.options import pytest_addoption, pytest_configure
 from pytest_virtio.plugin.reports import pytest_runtest_makereport
 from pytest_virtio.plugin.summary import (
@@ -39,6 +40,7 @@ __all__ = (
     "pytest_fixture_setup",
     "pytest_report_collectionfinish",
     "pytest_runtest_makereport",
+    "pytest_runtest_setup",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "pytest_testnodedown",

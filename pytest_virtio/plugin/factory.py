@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -48,6 +48,12 @@ class _Block:
     def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any) -> None:
         self._session, self._qemu, self._spec = session, qemu, spec
         self._virtio: Virtio | None = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: this VM does not run yet: write `with virtio_factory(...) as virtio:`")
+
+    def __getitem__(self, id: str) -> NoReturn:
+        raise UsageError(f"[{id!r}]: this VM does not run yet: write `with virtio_factory(...) as virtio:`")
 
     def __enter__(self) -> Virtio:
         """Boot, and wait until ready.

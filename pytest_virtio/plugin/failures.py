@@ -21,6 +21,7 @@ from _pytest._code.code import (
     ReprFileLocation,
     ReprTraceback,
 )
+from _pytest.pathlib import bestrelpath
 
 from pytest_virtio.errors import VirtioAssertionError
 
@@ -55,19 +56,24 @@ def show_error(report: pytest.TestReport, item: pytest.Item, error: pytest.Excep
         crash.message = str(error.value) if asserted else f"{type(error.value).__name__}: {error.value}"
 
 
-def with_sections(report: pytest.TestReport) -> ExceptionRepr:
+def with_sections(report: pytest.TestReport, item: pytest.Item) -> ExceptionRepr:
     """The report's failure as one that takes sections: terminal and JUnit show them, xdist carries them."""
     shown: Any = report.longrepr
     if not isinstance(shown, ExceptionRepr):
         text = str(shown)
-        path, line, _ = report.location
+        path, line = _shown_path(item), item.location[1]
         entry = ReprEntryNative([f"{text}\n"])
         shown = report.longrepr = _alone(entry, ReprFileLocation(path, (line or 0) + 1, text))
     return shown  # type: ignore[no-any-return]  # narrowed above; Any, for longrepr is of many types
 
 
+def _shown_path(item: pytest.Item) -> str:
+    """The test's file as pytest itself shows it: relative to where it was called, so that editors can follow."""
+    return bestrelpath(item.config.invocation_params.dir, item.path)
+
+
 def _at_test(item: pytest.Item, error: pytest.ExceptionInfo[BaseException]) -> ExceptionChainRepr:
-    path, line, _ = item.location
+    path, line = _shown_path(item), item.location[1]
     number = (line or 0) + 1
     source = linecache.getline(str(item.path), number).rstrip()
     said = [f"E   {part}" for part in error.exconly().splitlines()]

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ("Marked", "marked")
+from pytest_virtio.errors import UsageError
+
+__all__ = ("Marked", "marked", "pytest_runtest_setup")
 
 
 class Marked(NamedTuple):
@@ -19,6 +21,18 @@ class Marked(NamedTuple):
 
     devices: Sequence[object]
     options: dict[str, Any]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test whose own mark declares devices and that takes no fixture to boot them: it would pass unseen.
+
+    Marks of classes and modules are left alone, for not each of their tests need have a VM.
+
+    :raises UsageError: naming the fixture.
+    """
+    declares = any(mark.name == "virtio" and mark.args for mark in item.own_markers)
+    if declares and not {"virtio", "virtio_devices", "virtio_factory"} & set(getattr(item, "fixturenames", ())):
+        raise UsageError("the virtio mark boots nothing by itself: take the `virtio` fixture, def test_x(virtio)")
 
 
 def marked(node: pytest.Item) -> Marked:

@@ -14,14 +14,14 @@ import pytest
 __all__ = ("Settings", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
-GUESTS = ("scripted", "firmware", "linux")
+GUESTS = ("firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
 _PATHS = ("kernel", "initrd", "modules")
 
 _OPTIONS = (
     ("qemu", "PATH", None, "the QEMU binary: a path or a name on PATH (default: qemu-system-x86_64)"),
-    ("guest", "NAME", GUESTS, "the guest of tests that name none: scripted, firmware or linux"),
+    ("guest", "NAME", GUESTS, "the guest of tests that name none: firmware or linux"),
     (
         "kernel",
         "FILE",
@@ -80,7 +80,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options and ini values."""
     group = parser.getgroup("virtio", "virtual machines and their virtio devices")
     for name, metavar, choices, text in _OPTIONS:
-        group.addoption(f"--virtio-{name}", dest=f"virtio_{name}", metavar=metavar, choices=choices, help=text)
+        action = "append" if name == "qemu" else "store"
+        group.addoption(
+            f"--virtio-{name}", action=action, dest=f"virtio_{name}", metavar=metavar, choices=choices, help=text
+        )
         parser.addini(f"virtio_{name}", text, default="")
 
 
@@ -92,6 +95,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:
     option = config.getoption(f"virtio_{name}")
+    if isinstance(option, list):
+        return _only_qemu(option)
     if option:
         return str(option)
     value = str(config.getini(f"virtio_{name}")).strip()
@@ -101,6 +106,19 @@ def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) ->
     if value and is_path and config.inipath:
         return str(config.inipath.parent / Path(value).expanduser())
     return value
+
+
+def _only_qemu(given: list[str]) -> str:
+    """The one QEMU: a second one that is passed over in silence would be taken for tested.
+
+    :raises pytest.UsageError: for several, or one with a label.
+    """
+    if len(given) > 1:
+        raise pytest.UsageError(f"--virtio-qemu: this version takes one QEMU a run; got {', '.join(given)}")
+    label, equals, path = given[0].partition("=")
+    if equals and "/" not in label:
+        raise pytest.UsageError(f"--virtio-qemu={given[0]}: labels are not in this version; write --virtio-qemu={path}")
+    return given[0]
 
 
 def _seconds(value: str) -> float:

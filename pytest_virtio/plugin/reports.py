@@ -41,7 +41,7 @@ def pytest_runtest_makereport(
         if spoken:
             failures.show_error(report, item, call.excinfo)
         living = session.vms_of(item) if report.when != "teardown" else []
-        _attach(report, [*reports_with(call.excinfo.value), *_reports_of(living)])
+        _attach(report, item, [*reports_with(call.excinfo.value), *_reports_of(living)])
     return report
 
 
@@ -56,10 +56,10 @@ def _reports_of(vms: Sequence[Virtio]) -> list[tuple[Section, ...]]:
     return reports
 
 
-def _attach(report: pytest.TestReport, reports: list[tuple[Section, ...]]) -> None:
+def _attach(report: pytest.TestReport, item: pytest.Item, reports: list[tuple[Section, ...]]) -> None:
     if not reports:
         return
-    shown: Any = failures.with_sections(report)
+    shown: Any = failures.with_sections(report, item)
     for number, sections in enumerate(reports, 1):
         of = f" (VM {number} of {len(reports)})" if len(reports) > 1 else ""
         for section in sections:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from pytest_virtio.errors import MissingError
 from pytest_virtio.plugin.makers import concerns, setting_up
 from pytest_virtio.plugin.options import DEFAULT_QEMU, Settings
 
@@ -38,6 +39,7 @@ class VirtioSession:
         self._config = config
         self._living: list[_Living] = []
         self._hosts: dict[str, Host] = {}
+        self._missing: dict[str, str] = {}
         self._announced: set[str] = set()
 
     def host(self, qemu: str | Path) -> Host:
@@ -49,10 +51,18 @@ class VirtioSession:
         from pytest_virtio.vm import accelerator, capabilities
 
         key = str(qemu)
+        if key in self._missing:
+            raise MissingError(self._missing[key])
         if key not in self._hosts:
-            program = _program(key)
+            try:
+                program = _program(key)
+                known = capabilities.capabilities(program)
+            except MissingError as error:
+                # Looking again would cost each test the time that the first one waited.
+                self._missing[key] = str(error)
+                raise
             chosen = accelerator.choose(self.settings.accel, program, self._probe_kernel)
-            self._hosts[key] = Host(program, capabilities.capabilities(program), chosen)
+            self._hosts[key] = Host(program, known, chosen)
         return self._hosts[key]
 
     def spec(self, devices: tuple[Any, ...], options: dict[str, Any]) -> VmSpec:

@@ -14,12 +14,10 @@ from pathlib import Path
 import filelock
 
 from pytest_virtio import cache as place
+from pytest_virtio.cache import ENVIRONMENT
 from pytest_virtio.errors import MissingError
 
 __all__ = ("ENVIRONMENT", "digest", "entry", "lock", "root", "size_bytes", "subdirectory", "temporary")
-
-ENVIRONMENT = "PYTEST_VIRTIO_CACHE"
-"""Environment variable that names another directory for the cache."""
 
 
 def root() -> Path:

@@ -41,7 +41,7 @@ def inspect() -> list[Finding]:
 def _qemu() -> Finding:
     found = qemu.find_qemu()
     if found is None:
-        return Finding("QEMU", False, "none in PATH or in the cache", "pytest-virtio setup, or --virtio-qemu PATH")
+        return Finding("QEMU", False, "none in PATH or in the cache", "pytest-virtio setup, or --virtio-qemu=PATH")
     return Finding("QEMU", True, str(found))
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +24,12 @@ from pytest_virtio.vm.capabilities import capabilities
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
-__all__ = ("ACCELERATORS", "Accelerator", "choose")
+__all__ = ("Accelerator", "choose", "remembered")
 
-ACCELERATORS = ("auto", "tcg", "kvm")
 DEVICE = Path("/dev/kvm")
 FIRST_WORD = b"Linux version"
 REASON_LENGTH = 300
+DOUBT_SECONDS = 86400.0
 PROBE_SECONDS = 8.0
 """A kernel under working KVM says its first word well within a second."""
 
@@ -42,7 +43,7 @@ class Accelerator:
 
 
 def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> Accelerator:
-    """The accelerator for ``requested`` (one of :data:`ACCELERATORS`) on this host.
+    """The accelerator for ``requested`` (``auto``, ``tcg`` or ``kvm``) on this host.
 
     :param kernel: gives a bzImage for the probe, or None; called only when the probe is needed.
     :raises MissingError: when the program is no QEMU.
@@ -55,7 +56,7 @@ def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> 
     image = kernel()
     if image is None:
         return Accelerator("tcg", "KVM is not trusted before a kernel has run on it, and no kernel is at hand")
-    return _remembered(program, image)
+    return remembered(program) or _found_out(program, image)
 
 
 def _obstacle(program: Path) -> str:
@@ -70,20 +71,34 @@ def _obstacle(program: Path) -> str:
     return ""
 
 
-def _remembered(program: Path, kernel: Path) -> Accelerator:
-    stat = program.stat()
-    key = f"{platform.release()} {platform.version()} {program.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    path = cache.root() / "kvm" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+def remembered(program: Path) -> Accelerator | None:
+    """What was found out about KVM with this binary on this host's kernel.
+
+    That KVM works is remembered until one of them changes; that it doesn't, for a day: a host may have been too busy.
+    """
+    path = _memory_of(program)
     try:
         known = json.loads(path.read_bytes())
-        return Accelerator(str(known["name"]), str(known["reason"]))
+        answer = Accelerator(str(known["name"]), str(known["reason"]))
+        young = time.time() - path.stat().st_mtime < DOUBT_SECONDS
     except (OSError, ValueError, KeyError, TypeError):
-        answer, lasting = _probe(program, kernel)
-        if lasting:
-            # Where the cache can't be written the next run probes again.
-            with contextlib.suppress(OSError):
-                cache.write(path, json.dumps(asdict(answer)).encode())
-        return answer
+        return None
+    return answer if answer.name == "kvm" or young else None
+
+
+def _found_out(program: Path, kernel: Path) -> Accelerator:
+    answer, lasting = _probe(program, kernel)
+    if lasting:
+        # Where the cache can't be written the next run probes again.
+        with contextlib.suppress(OSError):
+            cache.write(_memory_of(program), json.dumps(asdict(answer)).encode())
+    return answer
+
+
+def _memory_of(program: Path) -> Path:
+    stat = program.stat()
+    key = f"{platform.release()} {platform.version()} {program.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    return cache.root() / "kvm" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _probe(program: Path, kernel: Path) -> tuple[Accelerator, bool]:

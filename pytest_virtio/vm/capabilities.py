@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pytest_virtio import cache
-from pytest_virtio.errors import CommandError, MissingError, MonitorError, QemuExitedError, UnknownNameError
+from pytest_virtio.errors import (
+    CommandError,
+    MissingError,
+    MonitorError,
+    MonitorTimeoutError,
+    QemuExitedError,
+    UnknownNameError,
+)
 from pytest_virtio.vm import cmdline
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
@@ -27,7 +34,7 @@ __all__ = ("Capabilities", "capabilities", "find_program", "memory_of")
 
 T = TypeVar("T")
 
-PROBE_SECONDS = 30.0
+PROBE_SECONDS = 20.0
 SCHEMA = 3
 """Raised when what is remembered changes its shape."""
 
@@ -76,10 +83,12 @@ def find_program(program: str | Path) -> Path:
         return Path(found).absolute()
     path = Path(program)
     if path.is_file():
-        raise MissingError(f"QEMU {str(program)!r} is not executable by this user")
+        raise MissingError(
+            f"QEMU {str(program)!r} is not executable by this user: chmod +x it, or name another by --virtio-qemu=PATH"
+        )
     what = "is a directory" if path.is_dir() else "is not there" if "/" in str(program) else "is not on PATH"
     raise MissingError(
-        f"QEMU {str(program)!r} {what}. `pytest-virtio setup` installs one; --virtio-qemu PATH names one."
+        f"QEMU {str(program)!r} {what}. `pytest-virtio setup` installs one; --virtio-qemu=PATH names one."
     )
 
 
@@ -88,7 +97,7 @@ def capabilities(program: Path) -> Capabilities:
 
     :raises MissingError: when it isn't a QEMU, or not one that starts.
     """
-    path = memory_of(program, "qemu")
+    path = memory_of(program, "capabilities")
     remembered = _recall(path)
     if remembered is None:
         remembered = _probe(program)
@@ -154,6 +163,11 @@ def _ask(program: Path, ask: Callable[[Path, Qemu], T]) -> T:
     try:
         with Qemu.start(lambda wires: cmdline.probe(program, wires), deadline, label=program.name) as qemu:
             return ask(program, qemu)
+    except MonitorTimeoutError as error:
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        raise MissingError(
+            f"{str(program)!r} did not answer on QMP within {PROBE_SECONDS:g} s: is it a QEMU?{notes}"
+        ) from error
     except (MonitorError, QemuExitedError) as error:
         said = "\n".join([str(error), *getattr(error, "__notes__", ())])
         raise MissingError(f"{str(program)!r} does not answer as a QEMU does: {said}") from error

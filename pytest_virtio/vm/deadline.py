@@ -44,8 +44,3 @@ class Deadline:
     def passed(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self.at
-
-    def shortened(self, seconds: float) -> Deadline:
-        """The nearer of this deadline and ``seconds`` from now."""
-        other = Deadline.after(seconds)
-        return other if other.at < self.at else self

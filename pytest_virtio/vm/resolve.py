@@ -51,7 +51,7 @@ def check_introspection(known: Capabilities) -> None:
     if missing:
         raise MissingError(
             f"QEMU {known.version} ({known.program}) has no {missing[0]}: QEMU {_FIRST_WITH_INTROSPECTION} was the "
-            "first with virtio introspection. Name a newer one by --virtio-qemu PATH."
+            "first with virtio introspection. Name a newer one by --virtio-qemu=PATH."
         )
 
 
@@ -108,7 +108,8 @@ def _type(declaration: Declaration, known: Capabilities, transport: str) -> str:
         raise UnknownNameError(f"device of QEMU {known.version}", declaration.model, every)
     raise MissingError(
         f"QEMU {known.version} ({known.program}) has no {candidates[0]}, which {declaration.name!r} needs: it is older "
-        "than the device, was built without it, or its module is in a package that is not installed"
+        "than the device, was built without it, or its module is in a package that is not installed. Name another QEMU "
+        "by --virtio-qemu=PATH, or skip such tests by --virtio-missing=skip."
     )
 
 

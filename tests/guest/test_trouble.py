@@ -25,6 +25,7 @@ from pytest_virtio import (
     VirtioError,
     VirtioFactory,
 )
+from pytest_virtio.provision.linux import linux_image
 from pytest_virtio.vm.deadline import Deadline
 
 pytestmark = [pytest.mark.qemu, pytest.mark.guest]
@@ -84,8 +85,26 @@ def test_a_hang_is_told_from_a_kill(virtio_factory: VirtioFactory, monkeypatch: 
 def test_a_kernel_without_the_driver(virtio_factory: VirtioFactory) -> None:
     with pytest.raises(DeviceStalledError) as info, virtio_factory(Rng(), Iommu(), guest="linux", timeout=LONG):
         pass
-    said = "iommu0: the guest's kernel has no driver for it (virtio device id 23). Give one by --virtio-modules DIR or"
+    said = "iommu0: the guest's kernel has no driver for it (virtio device id 23). Give one by --virtio-modules=DIR or"
     assert str(info.value).startswith(said)
+
+
+def test_a_kernel_without_the_transport(virtio_factory: VirtioFactory) -> None:
+    """The distribution's kernel, taken for the user's own: none of its modules come along."""
+    image = linux_image()
+    assert image is not None
+    with pytest.raises(DeviceStalledError, match="rng0: the guest's kernel sees no virtio device at all: it lacks"):
+        virtio_factory(Rng(), guest=Linux(kernel=image.kernel), timeout=LONG).__enter__()
+
+
+def test_a_module_that_does_not_load(virtio_factory: VirtioFactory, tmp_path: Path) -> None:
+    """It says that it drives the device, so it is taken; the kernel refuses it."""
+    parts = (b"license=GPL", b"name=my_rng", b"alias=virtio:d00000004v*", b"depends=", b"vermagic=6.1.0 SMP")
+    module = tmp_path / "my_rng.ko"
+    module.write_bytes(_elf_with_modinfo(b"\0".join((*parts, b""))))
+    with pytest.raises(DeviceStalledError) as info:
+        virtio_factory(Rng(), guest=Linux(modules=[module]), timeout=LONG).__enter__()
+    assert str(info.value).startswith("rng0: no driver took it, and a module did not load: my_rng: insmod: ")
 
 
 def test_a_guest_that_says_nothing(virtio_factory: VirtioFactory, tmp_path: Path) -> None:
@@ -95,6 +114,18 @@ def test_a_guest_that_says_nothing(virtio_factory: VirtioFactory, tmp_path: Path
     words = "no word from the guest within 4 s; the guest's console is empty: its kernel never spoke"
     with pytest.raises(GuestSilentError, match=words), silent:
         pass
+
+
+def _elf_with_modinfo(modinfo: bytes) -> bytes:
+    """A relocatable ELF file with that section and the one that names it, and nothing else."""
+    names = b"\0.modinfo\0.shstrtab\0"
+    start = 64
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, start + len(modinfo) + len(names), 0, 64, 0, 0, 64, 3, 2
+    )
+    sections = [(0, 0, 0, 0), (1, 1, start, len(modinfo)), (10, 3, start + len(modinfo), len(names))]
+    table = b"".join(struct.pack("<IIQQQQIIQQ", n, kind, 0, 0, at, size, 0, 0, 1, 0) for n, kind, at, size in sections)
+    return header + modinfo + names + table
 
 
 def _mute_kernel() -> bytes:

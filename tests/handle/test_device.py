@@ -11,6 +11,7 @@ import pytest
 from pytest_virtio import (
     Blk,
     BlkFeature,
+    Device,
     DeviceStalledError,
     NotSupportedError,
     Rng,
@@ -146,3 +147,19 @@ def test_the_report_of_a_vm_that_is_gone(virtio_factory: VirtioFactory) -> None:
     assert "---- virtio: verdict ----\n" in report
     assert "no answer: " in report
     assert "---- reproduce ----\n" in report
+
+
+@pytest.mark.parametrize("verb", ["negotiated", "not_negotiated", "offered", "not_offered"])
+@pytest.mark.parametrize("features", [["MQ"], {"MQ"}, None, True, 1.5])
+def test_what_is_no_feature_is_told_apart(vm: Virtio, verb: str, features: object) -> None:
+    with pytest.raises(UsageError, match="Features are separate arguments"):
+        getattr(vm["blk0"], f"assert_{verb}")(features)
+
+
+def test_a_device_that_is_not_virtio_is_told_apart(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(Device("e1000"), boot=False) as virtio:
+        assert len(virtio) == 0
+        with pytest.raises(UnknownNameError, match=r"'e10000'\. It is declared, but a e1000 is no virtio device\."):
+            _ = virtio["e10000"]
+        with pytest.raises(UnknownNameError, match=r"'net0'\. This VM has none\."):
+            _ = virtio["net0"]

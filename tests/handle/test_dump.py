@@ -18,10 +18,9 @@ TITLES = ["virtio: verdict", "virtio: blk0", "guest console", "qemu stderr", "re
 
 def _status(**fields: Any) -> VirtioStatus:
     none = Features(0, device_type(2))
-    known: dict[str, Any] = {"num_vqs": 1, "source": "test", **fields}
-    return VirtioStatus(
-        name="virtio-blk", device_id=2, status=frozenset(), guest_features=none, host_features=none, **known
-    )
+    sets: dict[str, Any] = {"status": frozenset(), "guest_features": none, "host_features": none}
+    known: dict[str, Any] = {**sets, "num_vqs": 1, "source": "test", **fields}
+    return VirtioStatus(name="virtio-blk", device_id=2, **known)
 
 
 def _vm(status: Any = None, queue_status: Any = None, ids: int = 1, **qemu: Any) -> RunningVm:
@@ -65,6 +64,29 @@ def test_a_hundred_megabytes_of_console_are_cut() -> None:
     console = _texts(vm)["guest console"]
     assert console.endswith(r"\x1b[31m\xff the end")
     assert len(console) <= dump.SECTION_LIMIT
+
+
+def test_a_cut_console_begins_with_a_whole_line() -> None:
+    vm = _vm()
+    assert vm.guest is not None
+    for number in range(5000):
+        vm.guest.console.log.append(b"line %04d\n" % number)
+    first, second, *_ = _texts(vm)["guest console"].splitlines()
+    cut = 50_000 - dump.CONSOLE_LIMIT
+    assert first == f"[{cut + 10 - cut % 10} bytes before this are left out]"
+    assert second == f"line {cut // 10 + 1:04}"
+
+
+def test_what_the_driver_declined_is_listed() -> None:
+    blk = device_type(2)
+    offered = Features.of(["MQ", "SEG_MAX", "BAD_FEATURE", "VERSION_1"], blk)
+    taken = Features.of(["SEG_MAX", "VERSION_1"], blk, offered=offered)
+    line = "offered, not acknowledged: VIRTIO_BLK_F_MQ"
+    declined = _texts(_vm(status=lambda *_: _status(guest_features=taken, host_features=offered)))
+    assert line in declined["virtio: blk0"].splitlines()
+    none = Features(0, blk)
+    untouched = _texts(_vm(status=lambda *_: _status(guest_features=none, host_features=offered)))
+    assert "not acknowledged" not in untouched["virtio: blk0"]
 
 
 def test_every_section_is_bounded() -> None:

@@ -65,7 +65,7 @@ def test_a_qemu_that_survives_is_asked_once(known: Capabilities, monkeypatch: py
 
 @pytest.mark.qemu
 def test_a_qemu_that_dies_is_refused_and_remembered(dying: Capabilities, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = r"does not survive x-query-virtio-status: killed by SIGABRT\..* --virtio-qemu PATH"
+    said = r"does not survive x-query-virtio-status: killed by SIGABRT\..* --virtio-qemu=PATH"
     with pytest.raises(MissingError, match=said):
         check_status_query(dying)
     monkeypatch.setattr(probe, "_probe", _fail)

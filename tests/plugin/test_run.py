@@ -105,3 +105,26 @@ def test_an_unusable_cache_is_no_internal_error(run: Run, monkeypatch: pytest.Mo
     result = run(TESTS, "-k", "green", "--virtio-accel=tcg")
     result.stdout.no_fnmatch_line("INTERNALERROR*")
     result.stdout.fnmatch_lines(["virtio: *"])
+
+
+def test_a_qemu_that_is_none_is_looked_at_once(run: Run, pytester: pytest.Pytester) -> None:
+    asked = pytester.path / "asked"
+    fake = pytester.path / "qemu"
+    fake.write_text(f"#!/bin/sh\necho x >> {asked}\necho rubbish; exit 1\n")
+    fake.chmod(0o755)
+    result = run(TESTS, f"--virtio-qemu={fake}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert asked.read_text() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a", "b"], "this version takes one QEMU a run; got a, b"),
+        (["new=/opt/qemu"], "labels are not in this version; write --virtio-qemu=/opt/qemu"),
+    ],
+)
+def test_a_second_qemu_is_not_passed_over(run: Run, given: list[str], message: str) -> None:
+    result = run(TESTS, *(f"--virtio-qemu={qemu}" for qemu in given))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])

@@ -152,3 +152,51 @@ def test_the_users_own_cause_is_kept(run: Run) -> None:
                 virtio["nope"]
     """)  # fmt: skip
     result.stdout.fnmatch_lines(["E  *OSError: his own trouble", "During handling of the above *", "E  *'nope'*"])
+
+
+def test_the_place_is_shown_from_where_pytest_was_called(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Editors and CI follow the place; the root of the run may be elsewhere."""
+    pytester.makeini("[pytest]\n")
+    below = pytester.mkdir("below")
+    (below / "test_here.py").write_text(
+        "import pytest\nfrom pytest_virtio import Blk\n\n@pytest.mark.virtio(Blk(sise=1), guest='firmware')\n"
+        "def test_x(virtio):\n    pass\n"
+    )
+    monkeypatch.chdir(below)
+    result = pytester.runpytest_inprocess("-p", "no:hypothesispytest")
+    result.stdout.fnmatch_lines(["test_here.py:4: UnknownNameError"])
+
+
+def test_a_mark_without_the_fixture_is_refused(run: Run) -> None:
+    result = run("""
+        @firmware_blk
+        def test_forgot():
+            pass
+
+        @firmware_blk
+        class TestThings:
+            def test_needs_no_vm(self):
+                pass
+
+        @firmware_blk
+        @pytest.mark.usefixtures("virtio_factory")
+        def test_boots_its_own():
+            pass
+    """)
+    result.assert_outcomes(errors=1, passed=2)
+    result.stdout.fnmatch_lines(["E *UsageError: the virtio mark boots nothing by itself: take the `virtio` fixture*"])
+
+
+def test_a_block_that_was_not_entered_says_so(run: Run) -> None:
+    result = run("""
+        def test_item(virtio_factory):
+            virtio_factory(Blk(), guest="firmware")["blk0"]
+
+        def test_attribute(virtio_factory):
+            virtio_factory(Blk(), guest="firmware").vm
+    """)
+    result.assert_outcomes(failed=2)
+    said = "this VM does not run yet: write `with virtio_factory(...) as virtio:`"
+    result.stdout.fnmatch_lines([f"E *UsageError: [[]'blk0'[]]: {said}", f"E *AttributeError: vm: {said}"])

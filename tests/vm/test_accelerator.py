@@ -111,3 +111,18 @@ def test_a_real_binary_that_can_not(program: Path, tmp_path: Path) -> None:
     chosen = choose("auto", program, lambda: tmp_path / "none")
     assert chosen.name == "tcg"
     assert chosen.reason.startswith(("QEMU does not start on KVM", "QEMU ended on KVM"))
+
+
+@pytest.mark.parametrize(("name", "age", "asked"), [("tcg", 90_000, True), ("tcg", 3600, False), ("kvm", 9e9, False)])
+def test_doubt_does_not_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, age: float, asked: bool
+) -> None:
+    """A host that was too busy for KVM's probe gets another chance; that KVM works stays true."""
+    program = tmp_path / "qemu"
+    program.touch()
+    answers = [Accelerator(name, "before"), Accelerator(name, "now")]
+    monkeypatch.setattr(accelerator, "_probe", lambda *_: (answers.pop(0), True))
+    choose("auto", program, lambda: KERNEL)
+    (memory,) = (tmp_path / "cache" / "kvm").iterdir()
+    os.utime(memory, (memory.stat().st_mtime - age,) * 2)
+    assert choose("auto", program, lambda: KERNEL).reason == ("now" if asked else "before")

@@ -33,11 +33,6 @@ def test_zero_is_passed_at_once() -> None:
     assert Deadline.after(0).passed()
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(2, 2.0), (5, 5.0), (50, 5.0)])
-def test_shortened(seconds: float, expected: float) -> None:
-    assert Deadline.after(5).shortened(seconds).remaining() == expected
-
-
 def test_longer_than_the_system_can_wait() -> None:
     limit = Deadline.after(1e300)
     assert limit.remaining() == LONGEST_SECONDS

@@ -82,7 +82,8 @@ def test_a_type_that_this_binary_lacks() -> None:
         resolve(named(devices.Sound()), KNOWN, "pci")
     assert str(caught.value) == (
         "QEMU 7.2.0 (/qemu) has no virtio-sound-pci, which 'sound0' needs: it is older than the device, was built "
-        "without it, or its module is in a package that is not installed"
+        "without it, or its module is in a package that is not installed. Name another QEMU by --virtio-qemu=PATH, "
+        "or skip such tests by --virtio-missing=skip."
     )
 
 
