@@ -11,6 +11,7 @@ and janitor.
 
 from __future__ import annotations
 
+import os
 import re
 import selectors
 import shlex
@@ -41,7 +42,7 @@ QEMU_RANK = 1
 
 READY = b"@pv ready"
 WIRE = re.compile(r"((?:socket|file),id=(?P<id>\w+),(?:fd=|append=on,path=/proc/self/fd/))\d+")
-AGENT = "console1"
+SPEAKER, AGENT = "console0", "console1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,25 @@ def _bare(line: CommandLine) -> Taken:
         for name, size in line.images:
             with (directory / name).open("xb") as image:
                 image.truncate(size)
-        pairs = {id: socket.socketpair() for id in line.wires}
-        for ours, theirs in pairs.values():
-            stack.enter_context(ours)
-            stack.enter_context(theirs)
-        argv = line.rewired(directory, {id: theirs.fileno() for id, (_, theirs) in pairs.items()})
-        descriptors = [theirs.fileno() for _, theirs in pairs.values()]
+        inherited = stack.enter_context(ExitStack())
+        ends = {id: _ends(id, stack, inherited) for id in line.wires}
+        theirs = {id: end for id, (_, end) in ends.items()}
         taken = stopwatch()
-        stack.enter_context(_running(argv, descriptors, directory / "stderr"))
-        for _, theirs in pairs.values():
-            theirs.close()
-        _await_agent({id: ours for id, (ours, _) in pairs.items()}, directory / "stderr")
+        stack.enter_context(_running(line.rewired(directory, theirs), list(theirs.values()), directory / "stderr"))
+        inherited.close()
+        _await_agent({id: ours for id, (ours, _) in ends.items()}, directory / "stderr")
         return taken()
+
+
+def _ends(id: str, ours: ExitStack, inherited: ExitStack) -> tuple[int, int]:
+    """Our end and QEMU's, as the plugin makes them: the console that only speaks is a pipe, the others are sockets."""
+    if id == SPEAKER:
+        reading, writing = os.pipe()
+    else:
+        reading, writing = (end.detach() for end in socket.socketpair())
+    ours.callback(os.close, reading)
+    inherited.callback(os.close, writing)
+    return reading, writing
 
 
 @contextmanager
@@ -146,7 +154,7 @@ def _running(argv: Sequence[str], descriptors: Sequence[int], log: Path) -> Iter
         janitor.release_group(process.pid)
 
 
-def _await_agent(wires: Mapping[str, socket.socket], log: Path) -> None:
+def _await_agent(wires: Mapping[str, int], log: Path) -> None:
     """Empty all wires until the agent says that it is ready.
 
     :raises BenchmarkError: when it doesn't in time, or QEMU ends.
@@ -159,7 +167,7 @@ def _await_agent(wires: Mapping[str, socket.socket], log: Path) -> None:
         while READY not in heard[AGENT]:
             for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
                 wire, buffer = key.data
-                data = wire.recv(65536)
+                data = os.read(wire, 65536)
                 if not data:
                     raise BenchmarkError(f"the bare QEMU ended: {log.read_text(errors='replace')}")
                 buffer += data

@@ -25,7 +25,6 @@ VirtioError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = (
@@ -198,6 +197,8 @@ def near_misses(name: str, known: Iterable[str]) -> str:
 
     With no near one, up to twelve names are all shown, and more are not; "" if there is nothing to say.
     """
+    import difflib  # noqa: PLC0415 - this module is loaded in every pytest run, and few of them get here
+
     by_folded = {_folded(candidate): candidate for candidate in known}
     close = difflib.get_close_matches(_folded(name), by_folded, n=3, cutoff=0.6)
     if close:

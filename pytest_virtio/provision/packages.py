@@ -16,7 +16,17 @@ from pytest_virtio.errors import MissingError
 
 from . import cache
 
-__all__ = ("INSTALLED", "Package", "download", "download_closure", "have_apt", "require_apt", "resolve", "unpack")
+__all__ = (
+    "INSTALLED",
+    "Package",
+    "checked",
+    "download",
+    "download_closure",
+    "have_apt",
+    "require_apt",
+    "resolve",
+    "unpack",
+)
 
 INSTALLED = Path("/var/lib/dpkg/status")
 """dpkg's record of what is installed."""
@@ -115,7 +125,7 @@ def unpack(packages: Iterable[Package], directory: Path) -> None:
     :raise MissingError: a package is broken or the disk is full.
     """
     for package in packages:
-        _checked(["dpkg-deb", "-x", str(package.path), str(directory)], _UNPACK_SECONDS)
+        checked(["dpkg-deb", "-x", str(package.path), str(directory)], _UNPACK_SECONDS)
 
 
 # ---- downloading
@@ -173,7 +183,7 @@ def _file_names(shown: str) -> list[str]:
 
 
 def _described(path: Path) -> Package:
-    text = _checked(["dpkg-deb", "--field", str(path), "Package", "Version"], _QUERY_SECONDS)
+    text = checked(["dpkg-deb", "--field", str(path), "Package", "Version"], _QUERY_SECONDS)
     fields = dict(line.split(": ", 1) for line in text.splitlines())
     return Package(fields["Package"], fields["Version"], path)
 
@@ -213,15 +223,19 @@ def _options() -> Iterator[str]:
 def _apt(*arguments: str, seconds: float, directory: Path | None = None) -> str:
     (_state() / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (_archives() / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    return _checked(["apt-get", *_options(), *arguments], seconds, directory)
+    return checked(["apt-get", *_options(), *arguments], seconds, directory)
 
 
 def _query(*arguments: str) -> str:
-    return _checked(["apt-cache", *_options(), *arguments], _QUERY_SECONDS)
+    return checked(["apt-cache", *_options(), *arguments], _QUERY_SECONDS)
 
 
-def _checked(command: Sequence[str], seconds: float, directory: Path | None = None) -> str:
-    """Run a tool and return what it wrote; its last words are the message if it fails."""
+def checked(command: Sequence[str], seconds: float, directory: Path | None = None) -> str:
+    """Run a tool and return what it wrote.
+
+    :param seconds: how long it may take.
+    :raise MissingError: it fails or takes longer; its last words are in the message.
+    """
     environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     shown = f"{command[0]} {' '.join(word for word in command[1:] if word.isalnum() or word[:1].islower())}"
     try:
@@ -235,8 +249,8 @@ def _checked(command: Sequence[str], seconds: float, directory: Path | None = No
             timeout=seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingError(f"{shown}: not done within {seconds:g} s") from error
+        raise MissingError(f"{shown}: not done within {seconds:g} s; run it by hand") from error
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise MissingError("\n".join((f"{shown} failed (exit status {done.returncode}):", *said[-8:])))
+        raise MissingError("\n".join((f"{shown} failed (exit status {done.returncode}); run it by hand:", *said[-8:])))
     return done.stdout.decode(errors="replace")

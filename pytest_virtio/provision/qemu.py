@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -52,31 +51,12 @@ def install_qemu(
 
 def _install(progress: Callable[[str], None]) -> Path:
     progress(f"apt-get install {_PACKAGE}")
-    _apt_get("update", "-q")
-    _apt_get("install", "-q", "-y", "--no-install-recommends", _PACKAGE)
+    packages.checked(("apt-get", "update", "-q"), _INSTALL_SECONDS)
+    packages.checked(("apt-get", "install", "-q", "-y", "--no-install-recommends", _PACKAGE), _INSTALL_SECONDS)
     found = find_qemu()
     if found is None:
         raise MissingError(f"apt-get installed {_PACKAGE}, but there is no {_BINARY} in PATH: name it by --virtio-qemu")
     return found
-
-
-def _apt_get(*arguments: str) -> None:
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    command = ["apt-get", *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            timeout=_INSTALL_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise MissingError(f"{shlex.join(command)}: not done within {_INSTALL_SECONDS} s; run it by hand") from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-        raise MissingError("\n".join((f"{shlex.join(command)} failed; run it by hand:", *said)))
 
 
 def _unpack(found: Iterable[packages.Package], directory: Path, key: str, progress: Callable[[str], None]) -> None:
