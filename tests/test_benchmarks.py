@@ -15,7 +15,7 @@ RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
 @pytest.mark.guest
 def test_each_boot_is_measured(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
-    command = [sys.executable, RUN, "boot", "--pairs", "1", "--json", report]
+    command: list[str | Path] = [sys.executable, RUN, "boot", "--pairs", "1", "--json", report]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(report.read_text())["figures"][0]["name"] == "boot"

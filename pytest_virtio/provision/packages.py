@@ -249,8 +249,8 @@ def checked(command: Sequence[str], seconds: float, directory: Path | None = Non
             timeout=seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingError(f"{shown}: not done within {seconds:g} s; run it by hand") from error
+        raise MissingError(f"{shown}: not done within {seconds:g} s") from error
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise MissingError("\n".join((f"{shown} failed (exit status {done.returncode}); run it by hand:", *said[-8:])))
+        raise MissingError("\n".join((f"{shown} failed (exit status {done.returncode}):", *said[-8:])))
     return done.stdout.decode(errors="replace")
