@@ -123,7 +123,7 @@ class MonitorTimeoutError(MonitorError):
     def __init__(self, command: str, seconds: float) -> None:
         self.command, self.seconds = command, seconds
         super().__init__(
-            f"{command}: no answer within {seconds:g} s; QEMU's main loop is blocked "
+            f"{command}: no answer within {seconds:.3g} s; QEMU's main loop is blocked "
             "(a hung backend or block request does that), or the machine is very slow"
         )
 

@@ -19,6 +19,7 @@ __all__ = ("FEATURE_BITS", "Feature", "FeatureNames", "TransportFeature")
 FEATURE_BITS: Final = 128
 """How many feature bits there can be: 128 since virtio 1.2 (section 2.2); QEMU has held as many since 10.2."""
 
+_PREFIX = re.compile(r"VIRTIO_[A-Z0-9]+_F_")
 _UNNAMED = re.compile(r"BIT_([0-9]{1,3})")
 
 
@@ -142,6 +143,10 @@ class FeatureNames:
         unnamed = _UNNAMED.fullmatch(name)
         if unnamed and int(unnamed[1]) < FEATURE_BITS:
             return int(unnamed[1])
+        prefix = _PREFIX.match(name)
+        if prefix and not any(known.startswith(prefix[0]) for known in self._bits):
+            # The nearest names of this type would mislead.
+            raise UnknownNameError(self._kind(), name, remedy=f"{prefix[0]}… belongs to another device type.")
         raise UnknownNameError(self._kind(), name, self._bits)
 
     def _checked(self, bit: int) -> int:

@@ -120,6 +120,10 @@ class Qemu:
         """
         try:
             return self.monitor.execute(command, arguments, timeout)
+        except MonitorTimeoutError as error:
+            if self.child.stopped:
+                error.add_note("QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger")
+            raise
         except MonitorClosedError:
             if self._owner == os.getpid() and self.child.wait(Deadline.after(GONE_SECONDS)):
                 raise self.exited(command) from None

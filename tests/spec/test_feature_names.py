@@ -112,3 +112,12 @@ def test_aliases_of_protocol_features() -> None:
 def test_an_alias_is_the_same_member() -> None:
     assert BLK.feature_names.bit("WCE") == BlkFeature.FLUSH
     assert BlkFeature["WCE"] is BlkFeature.FLUSH
+
+
+def test_a_full_name_of_another_device_type_is_told_apart() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        BLK.feature_names.bit("VIRTIO_NET_F_MRG_RXBUF")
+    said = "unknown feature of block device: 'VIRTIO_NET_F_MRG_RXBUF'. VIRTIO_NET_F_… belongs to another device type."
+    assert str(caught.value) == said
+    with pytest.raises(UnknownNameError, match="Did you mean 'VIRTIO_BLK_F_FLUSH'"):
+        BLK.feature_names.bit("VIRTIO_BLK_F_FLUSHH")

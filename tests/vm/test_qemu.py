@@ -114,6 +114,15 @@ def test_a_stopped_qemu_is_ended(program: Path, spawned: list[int]) -> None:
         os.kill(running.pid, signal.SIGSTOP)
 
 
+@pytest.mark.qemu
+def test_a_stopped_qemu_is_told_from_a_slow_one(program: Path) -> None:
+    with Qemu.start(lambda wires: cmdline.probe(program, wires), Deadline.after(30), label="stopped") as running:
+        os.kill(running.pid, signal.SIGSTOP)
+        with pytest.raises(MonitorTimeoutError, match=r"query-status: no answer within 0\.2 s") as caught:
+            running.execute("query-status", timeout=0.2)
+        assert caught.value.__notes__ == ["QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger"]
+
+
 @pytest.mark.parametrize(
     ("body", "error", "message"),
     [
