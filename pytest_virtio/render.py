@@ -23,6 +23,7 @@ from pytest_virtio.spec.status import DeviceStatus, unknown_status_bits
 
 __all__ = (
     "compare_features",
+    "comparison_verdict",
     "escape",
     "feature_faults",
     "virtio_list",
@@ -147,6 +148,25 @@ def compare_features(op: str, left: object, right: object) -> Iterator[str]:
         features = left if isinstance(left, Features) else right
         if isinstance(features, Features):
             yield from _compare_sets(op, left, right, features)
+
+
+def comparison_verdict(op: str, left: object, right: object) -> str:
+    """The first reason why a comparison with a ``Features`` failed and how many more there are; "" if none is known.
+
+    :param op: as for :func:`compare_features`.
+    :raise UnknownNameError: the other operand holds a name that such a device can't have.
+    """
+    reasons: list[str] = []
+    if op in ("in", "not in") and isinstance(right, Features):
+        name = right.feature_names.name(right.feature_names.bit(left))
+        reasons = _absences(right, [name]) if op == "in" else [f"{name} is there, but unwanted"]
+    elif isinstance(left, AbstractSet) and isinstance(right, AbstractSet):
+        features = left if isinstance(left, Features) else right
+        if isinstance(features, Features):
+            lacks_left = _reasons(left, right, features) if op in (">=", ">", "==") else []
+            reasons = lacks_left or (_reasons(right, left, features) if op in ("<=", "<", "==") else [])
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more if reasons else ""
 
 
 def escape(text: str | bytes, limit: int = 16_384, *, keep: Literal["head", "tail"] = "tail") -> str:
@@ -313,8 +333,7 @@ def _compare_sets(op: str, left: AbstractSet[Any], right: AbstractSet[Any], feat
 
 def _lacks(side: str, holder: AbstractSet[Any], wanted: AbstractSet[Any], features: Features) -> Iterator[str]:
     """Yield what one side of a comparison lacks of the other, with the reason if that side is a ``Features``."""
-    here, there = _names(holder, features), _names(wanted, features)
-    missing = [name for name in there if name not in here]
+    missing = _missing(holder, wanted, features)
     if not missing:
         return
     yield f"the {side} side lacks {len(missing)}:"
@@ -325,14 +344,43 @@ def _lacks(side: str, holder: AbstractSet[Any], wanted: AbstractSet[Any], featur
     yield from (f"  {line}" for line in lines)
 
 
+def _reasons(holder: AbstractSet[Any], wanted: AbstractSet[Any], features: Features) -> list[str]:
+    """A sentence for each feature that one side lacks of the other; what such a device can't have comes last."""
+    missing = _missing(holder, wanted, features)
+    if not isinstance(holder, Features):
+        return [f"{name} is there, but unexpected" for name in missing]
+    own = [name for name in missing if _is_own(name, holder)]
+    foreign = sorted(set(missing) - set(own))
+    title = holder.feature_names.title
+    return [*_absences(holder, own), *(f"{name} missing: no feature of the {title}" for name in foreign)]
+
+
+def _absences(holder: Features, missing: Iterable[str]) -> list[str]:
+    lines = feature_faults(missing_features(holder, missing), holder.feature_names.title)
+    return [line.replace(": ", " missing: ", 1) for line in lines]
+
+
+def _missing(holder: AbstractSet[Any], wanted: AbstractSet[Any], features: Features) -> list[str]:
+    here, there = _names(holder, features), _names(wanted, features)
+    return [name for name in there if name not in here]
+
+
 def _names(side: AbstractSet[Any], features: Features) -> tuple[str, ...]:
     return side.names if isinstance(side, Features) else Features.of(side, features.feature_names).names
 
 
 def _faults(holder: Features, missing: Iterable[str]) -> Iterator[FeatureFault]:
     for name in missing:
-        try:
+        if _is_own(name, holder):
             yield from missing_features(holder, [name])
-        except UnknownNameError:
-            # A name of the other side's device type.
+        else:
             yield FeatureFault(name, Fault.NOT_OFFERED)
+
+
+def _is_own(name: str, features: Features) -> bool:
+    """Whether it is no name of the other side's device type alone."""
+    try:
+        features.feature_names.bit(name)
+    except UnknownNameError:
+        return False
+    return True
