@@ -16,7 +16,6 @@ from pytest_virtio.errors import QemuExitedError, VirtioError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
-from pytest_virtio.introspect.probe import check_status_query
 from pytest_virtio.introspect.query import Introspector
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
@@ -89,7 +88,6 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
     :raises QemuExitedError: when QEMU refuses it; its stderr is in the message, a way to run it by hand in a note.
     """
     check_introspection(host.known)
-    check_status_query(host.known)
     check_machine(host.known, spec.machine)
     devices = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
     deadline = Deadline.after(spec.timeout)

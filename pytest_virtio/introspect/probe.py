@@ -7,8 +7,6 @@ its schema requires (the series of "vhost: drop backend_features field", commit 
 
 from __future__ import annotations
 
-import contextlib
-import json
 from pathlib import Path
 
 from pytest_virtio import cache, qapi
@@ -42,14 +40,11 @@ def _remembered(known: Capabilities) -> str:
     if "microvm" not in known.machines or DEVICE not in known.devices:
         return ""
     path = memory_of(Path(known.program), "status-query")
-    try:
-        return str(json.loads(path.read_bytes())["ended"])
-    except (OSError, ValueError, KeyError, TypeError):
+    ended = cache.recall(path)
+    if not isinstance(ended, str):
         ended = _probe(Path(known.program))
-        # Where the cache can't be written the next run asks again.
-        with contextlib.suppress(OSError):
-            cache.write(path, json.dumps({"ended": ended}).encode())
-        return ended
+        cache.remember(path, ended)
+    return ended
 
 
 def _probe(program: Path) -> str:

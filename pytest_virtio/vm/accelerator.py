@@ -7,20 +7,18 @@ kernel then hangs without a word, where a trivial ROM still runs. So the probe i
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from pytest_virtio import cache
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.vm import cmdline
-from pytest_virtio.vm.capabilities import capabilities
+from pytest_virtio.vm.capabilities import capabilities, memory_of
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
@@ -77,11 +75,11 @@ def remembered(program: Path) -> Accelerator | None:
     That KVM works is remembered until one of them changes; that it doesn't, for a day: a host may have been too busy.
     """
     path = _memory_of(program)
+    known = cast(Any, cache.recall(path))
     try:
-        known = json.loads(path.read_bytes())
         answer = Accelerator(str(known["name"]), str(known["reason"]))
         young = time.time() - path.stat().st_mtime < DOUBT_SECONDS
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return None
     return answer if answer.name == "kvm" or young else None
 
@@ -89,16 +87,12 @@ def remembered(program: Path) -> Accelerator | None:
 def _found_out(program: Path, kernel: Path) -> Accelerator:
     answer, lasting = _probe(program, kernel)
     if lasting:
-        # Where the cache can't be written the next run probes again.
-        with contextlib.suppress(OSError):
-            cache.write(_memory_of(program), json.dumps(asdict(answer)).encode())
+        cache.remember(_memory_of(program), asdict(answer))
     return answer
 
 
 def _memory_of(program: Path) -> Path:
-    stat = program.stat()
-    key = f"{platform.release()} {platform.version()} {program.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    return cache.root() / "kvm" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return memory_of(program, "kvm", platform.release(), platform.version())
 
 
 def _probe(program: Path, kernel: Path) -> tuple[Accelerator, bool]:

@@ -6,9 +6,7 @@ changes; must not know which types or commands anybody needs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -101,15 +99,16 @@ def capabilities(program: Path) -> Capabilities:
     remembered = _recall(path)
     if remembered is None:
         remembered = _probe(program)
-        # Where the cache can't be written the next run asks again.
-        with contextlib.suppress(OSError):
-            cache.write(path, json.dumps(_to_json(remembered)).encode())
+        cache.remember(path, _to_json(remembered))
     return remembered
 
 
-def memory_of(program: Path, kind: str) -> Path:
-    """The cache file for what a probe found out about a binary; another one when binary or modules change."""
-    known_by = f"{SCHEMA} {program.resolve()} {_stamp(program)} {_modules(program)}"
+def memory_of(program: Path, kind: str, *where: str) -> Path:
+    """The cache file for what a probe found out about a binary; another one when binary or modules change.
+
+    :param where: what else the answer hangs on, such as the host's kernel.
+    """
+    known_by = f"{SCHEMA} {program.resolve()} {_stamp(program)} {_modules(program)} {where}"
     return cache.root() / kind / f"{hashlib.sha256(known_by.encode()).hexdigest()[:32]}.json"
 
 
@@ -127,8 +126,8 @@ def _stamp(path: Path) -> str:
 
 
 def _recall(path: Path) -> Capabilities | None:
+    data = cast(Any, cache.recall(path))
     try:
-        data = json.loads(path.read_bytes())
         return Capabilities(
             program=data["program"],
             version=data["version"],
@@ -139,7 +138,7 @@ def _recall(path: Path) -> Capabilities | None:
             devices={name: tuple(properties) for name, properties in data["devices"].items()},
             other_types=frozenset(data["other_types"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         # Absent, or not ours any more: ask again.
         return None
 

@@ -128,3 +128,14 @@ def test_a_second_qemu_is_not_passed_over(run: Run, given: list[str], message: s
     result = run(TESTS, *(f"--virtio-qemu={qemu}" for qemu in given))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{message}"])
+
+
+@pytest.mark.qemu
+def test_a_qemu_that_the_status_query_kills_is_refused_before_a_vm_is_lost(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTEST_VIRTIO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pytest_virtio.introspect.probe._probe", lambda program: "killed by SIGABRT")
+    result = run(TESTS, "-k", "green")
+    result.assert_outcomes(errors=1, deselected=3)
+    result.stdout.fnmatch_lines(["E *MissingError: QEMU * does not survive x-query-virtio-status: killed by SIGABRT*"])
