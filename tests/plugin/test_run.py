@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_virtio.introspect import probe
+
 from .conftest import Run
 
 HEADER = "virtio: QEMU *"
@@ -135,7 +137,7 @@ def test_a_qemu_that_the_status_query_kills_is_refused_before_a_vm_is_lost(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PYTEST_VIRTIO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pytest_virtio.introspect.probe._probe", lambda program: "killed by SIGABRT")
+    monkeypatch.setattr(probe, "_probe", lambda program: "killed by SIGABRT")
     result = run(TESTS, "-k", "green")
     result.assert_outcomes(errors=1, deselected=3)
     result.stdout.fnmatch_lines(["E *MissingError: QEMU * does not survive x-query-virtio-status: killed by SIGABRT*"])
