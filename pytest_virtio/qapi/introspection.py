@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 
 from pytest_virtio.errors import ReplyError, UsageError
 from pytest_virtio.model.features import Features
@@ -21,6 +21,7 @@ from pytest_virtio.model.queue import (
     VirtVhostQueueStatus,
 )
 from pytest_virtio.model.status import VhostStatus, VirtioInfo, VirtioStatus
+from pytest_virtio.qapi.reply import Reply, type_name
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.spec.features import FeatureNames
@@ -69,8 +70,6 @@ _MISLABELLED: Final = {
 _STATUS_PREFIX: Final = "VIRTIO_CONFIG_S_"
 _STATUS_NAMES: Final = frozenset(DeviceStatus.__members__)
 
-_Kind = TypeVar("_Kind", bound=str | int)
-
 
 # Bounded, for the texts come out of replies.
 @lru_cache(maxsize=4096)
@@ -98,8 +97,8 @@ def parse_list(reply: object) -> tuple[VirtioInfo, ...]:
     :raise ReplyError: the reply lacks a required key, or has one of a wrong type.
     """
     if not isinstance(reply, list):
-        raise ReplyError(QUERY_VIRTIO, "return", f"a list is wanted, not {_type_name(reply)}")
-    items = (_Reply(QUERY_VIRTIO, item, f"[{index}]") for index, item in enumerate(reply))
+        raise ReplyError(QUERY_VIRTIO, "return", f"a list is wanted, not {type_name(reply)}")
+    items = (Reply(QUERY_VIRTIO, item, f"[{index}]") for index, item in enumerate(reply))
     return tuple(sorted(VirtioInfo(path=item.text("path"), name=item.text("name")) for item in items))
 
 
@@ -112,7 +111,7 @@ def parse_status(reply: object, source: str = QUERY_STATUS) -> VirtioStatus:
     :param source: by which way it was got.
     :raise ReplyError: the reply lacks a required key, or has one of a wrong type.
     """
-    top = _Reply(QUERY_STATUS, reply)
+    top = Reply(QUERY_STATUS, reply)
     device_id = top.natural("device-id")
     device = device_type(device_id)
     known = device.feature_names
@@ -145,7 +144,7 @@ def parse_queue_status(reply: object, source: str = QUERY_QUEUE_STATUS) -> VirtQ
     :param source: by which way it was got.
     :raise ReplyError: the reply lacks a required key, or has one of a wrong type.
     """
-    top = _Reply(QUERY_QUEUE_STATUS, reply)
+    top = Reply(QUERY_QUEUE_STATUS, reply)
     return VirtQueueStatus(
         name=top.text("name"),
         queue_index=top.integer("queue-index"),
@@ -173,7 +172,7 @@ def parse_vhost_queue_status(reply: object, source: str = QUERY_VHOST_QUEUE_STAT
     :param source: by which way it was got.
     :raise ReplyError: the reply lacks a required key, or has one of a wrong type.
     """
-    top = _Reply(QUERY_VHOST_QUEUE_STATUS, reply)
+    top = Reply(QUERY_VHOST_QUEUE_STATUS, reply)
     return VirtVhostQueueStatus(
         name=top.text("name"),
         kick=top.integer("kick"),
@@ -201,7 +200,7 @@ def parse_queue_element(reply: object, source: str = QUERY_QUEUE_ELEMENT) -> Vir
     :param source: by which way it was got.
     :raise ReplyError: the reply lacks a required key, or has one of a wrong type.
     """
-    top = _Reply(QUERY_QUEUE_ELEMENT, reply)
+    top = Reply(QUERY_QUEUE_ELEMENT, reply)
     avail, used = top.child("avail"), top.child("used")
     return VirtioQueueElement(
         name=top.text("name"),
@@ -227,94 +226,7 @@ def is_invalid_queue_error(desc: str) -> bool:
     return re.match(r"Invalid (vhost )?virtqueue number \d", desc) is not None
 
 
-class _Reply:
-    """A JSON object of a reply, which hands out typed values and knows which keys nobody asked for.
-
-    :param command: the QMP command, for errors.
-    :param value: what should be an object.
-    :param path: the keys that led here, for errors and extra keys: ``"vhost-dev.features"``.
-    """
-
-    def __init__(self, command: str, value: object, path: str = "") -> None:
-        if not isinstance(value, dict):
-            raise ReplyError(command, path or "return", f"an object is wanted, not {_type_name(value)}")
-        self._command, self._value, self._path = command, value, path
-        self._asked: set[str] = set()
-        self._children: list[_Reply] = []
-
-    def has(self, key: str) -> bool:
-        return key in self._value
-
-    def text(self, key: str) -> str:
-        return self._typed(key, self._get(key), str)
-
-    def flag(self, key: str) -> bool:
-        return self._typed(key, self._get(key), bool)
-
-    def integer(self, key: str) -> int:
-        return self._typed(key, self._get(key), int)
-
-    def natural(self, key: str) -> int:
-        value = self.integer(key)
-        if value < 0:
-            raise self._error(key, f"0 or more is wanted, not {value}")
-        return value
-
-    def optional(self, key: str, kind: type[_Kind]) -> _Kind | None:
-        return self._typed(key, self._get(key), kind) if key in self._value else None
-
-    def optional_bits(self, key: str) -> int:
-        return self.natural(key) if key in self._value else 0
-
-    def texts(self, key: str) -> list[str]:
-        return [self._typed(key, item, str) for item in self._list(key)]
-
-    def child(self, key: str) -> _Reply:
-        return self._adopt(self._get(key), self._full(key))
-
-    def children(self, key: str) -> list[_Reply]:
-        return [self._adopt(item, f"{self._full(key)}[{index}]") for index, item in enumerate(self._list(key))]
-
-    def extra(self) -> dict[str, object]:
-        """Return the keys that nobody asked for, those of nested objects too."""
-        extra = {self._full(str(key)): value for key, value in self._value.items() if key not in self._asked}
-        for child in self._children:
-            extra |= child.extra()
-        return extra
-
-    def _get(self, key: str) -> object:
-        if key not in self._value:
-            raise self._error(key, "missing")
-        self._asked.add(key)
-        return self._value[key]
-
-    def _list(self, key: str) -> list[object]:
-        value = self._get(key)
-        if not isinstance(value, list):
-            raise self._error(key, f"a list is wanted, not {_type_name(value)}")
-        return value
-
-    def _typed(self, key: str, value: object, kind: type[_Kind]) -> _Kind:
-        # A bool is an int to Python, but not to JSON.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self._error(key, f"{kind.__name__} is wanted, not {_type_name(value)}")
-        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-            raise self._error(key, f"an integer of 64 bits is wanted, not {value:#x}")
-        return value
-
-    def _adopt(self, value: object, path: str) -> _Reply:
-        child = _Reply(self._command, value, path)
-        self._children.append(child)
-        return child
-
-    def _full(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
-
-    def _error(self, key: str, detail: str) -> ReplyError:
-        return ReplyError(self._command, self._full(key), detail)
-
-
-def _features(reply: _Reply, known: FeatureNames, offered: Features | None = None) -> Features:
+def _features(reply: Reply, known: FeatureNames, offered: Features | None = None) -> Features:
     texts = reply.texts("protocols" if known is PROTOCOL_FEATURE_NAMES else "transports")
     texts += reply.texts("dev-features") if reply.has("dev-features") else []
     # The second number holds bits 64..127, since QEMU 10.2.
@@ -330,7 +242,7 @@ def _features(reply: _Reply, known: FeatureNames, offered: Features | None = Non
     return Features(bits, known, offered=offered, texts=strange)
 
 
-def _status(reply: _Reply) -> frozenset[str]:
+def _status(reply: Reply) -> frozenset[str]:
     names = (_status_name(text) for text in reply.texts("statuses"))
     return frozenset(names) | status_names(reply.optional_bits("unknown-statuses"))
 
@@ -342,7 +254,7 @@ def _status_name(text: str) -> str:
     return folded if folded in _STATUS_NAMES else label
 
 
-def _vhost(reply: _Reply, device: DeviceType) -> VhostStatus:
+def _vhost(reply: Reply, device: DeviceType) -> VhostStatus:
     known = device.vhost_feature_names
     offered = _features(reply.child("features"), known)
     backend, protocol = reply.has("backend-features"), reply.has("protocol-features")
@@ -364,7 +276,3 @@ def _vhost(reply: _Reply, device: DeviceType) -> VhostStatus:
 
 def _label(text: str) -> str:
     return text.partition(":")[0].strip()
-
-
-def _type_name(value: object) -> str:
-    return "null" if value is None else type(value).__name__

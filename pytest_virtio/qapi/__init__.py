@@ -1,0 +1,37 @@
+"""QEMU's side of QMP: command names, JSON keys and texts, turned into the model.
+
+The only room that knows them; everything in it is pure, and no reply, however odd, makes it raise anything but
+ReplyError. It must not know when a query is safe, nor how to send one.
+"""
+
+from pytest_virtio.qapi.introspection import (
+    QUERY_QUEUE_ELEMENT,
+    QUERY_QUEUE_STATUS,
+    QUERY_STATUS,
+    QUERY_VHOST_QUEUE_STATUS,
+    QUERY_VIRTIO,
+    feature_bit,
+    is_invalid_queue_error,
+    is_no_devices_error,
+    parse_list,
+    parse_queue_element,
+    parse_queue_status,
+    parse_status,
+    parse_vhost_queue_status,
+)
+
+__all__ = (
+    "QUERY_QUEUE_ELEMENT",
+    "QUERY_QUEUE_STATUS",
+    "QUERY_STATUS",
+    "QUERY_VHOST_QUEUE_STATUS",
+    "QUERY_VIRTIO",
+    "feature_bit",
+    "is_invalid_queue_error",
+    "is_no_devices_error",
+    "parse_list",
+    "parse_queue_element",
+    "parse_queue_status",
+    "parse_status",
+    "parse_vhost_queue_status",
+)
