@@ -18,6 +18,12 @@ VirtioError
 │   ├── GuestSilentError        it said nothing in time
 │   └── GuestTimeoutError       a command in the guest did not end in time
 ├── DeviceStalledError          a device did not reach DRIVER_OK
+├── DriverError                 the scripted driver met what it should not; carries step, register, expected, seen
+│   ├── NeedsResetError         the device has set DEVICE_NEEDS_RESET
+│   ├── RequestTimeoutError     the device did not complete a request in time
+│   ├── RequestFailedError      the device completed a request with an error status
+│   ├── RingError               the device wrote something impossible into a ring
+│   └── QueueFullError          no descriptor of the queue is free
 ├── DisturbingQueryError        the plain way to this answer would disturb the device, and there is no other yet
 ├── NoPendingElement            the queue has nothing pending
 └── VirtioAssertionError        an assertion helper failed (also an AssertionError)
@@ -45,6 +51,12 @@ __all__ = (
     "GuestSilentError",
     "GuestTimeoutError",
     "DeviceStalledError",
+    "DriverError",
+    "NeedsResetError",
+    "RequestTimeoutError",
+    "RequestFailedError",
+    "RingError",
+    "QueueFullError",
     "DisturbingQueryError",
     "NoPendingElement",
     "VirtioAssertionError",
@@ -178,6 +190,42 @@ class GuestTimeoutError(GuestError):
 
 class DeviceStalledError(VirtioError):
     """A device did not reach DRIVER_OK in time; the message names the stage at which it stands."""
+
+
+class DriverError(VirtioError):
+    """The scripted driver met what the specification does not have at this step.
+
+    :param what: what happened, and to which device.
+    :param step: the step of virtio 1.3 section 3.1.1, or the request, during which it did: ``"features_ok"``.
+    :param register: the register that was looked at, with its place: ``"device_status (common configuration + 0x14)"``.
+    :param expected: the value that should have been there, as text; ``""`` where there is none.
+    :param seen: the value that was.
+    """
+
+    def __init__(self, what: str, *, step: str = "", register: str = "", expected: str = "", seen: str = "") -> None:
+        self.step, self.register, self.expected, self.seen = step, register, expected, seen
+        told = (("step", step), ("register", register), ("expected", expected), ("seen", seen))
+        super().__init__("\n  ".join([what, *(f"{name}: {value}" for name, value in told if value)]))
+
+
+class NeedsResetError(DriverError):
+    """The device has set DEVICE_NEEDS_RESET: it met an error that it can't get out of by itself."""
+
+
+class RequestTimeoutError(DriverError):
+    """The device did not complete a request in time. Its buffers stay the device's until the next reset."""
+
+
+class RequestFailedError(DriverError):
+    """The device completed a request with an error status."""
+
+
+class RingError(DriverError):
+    """The device wrote something impossible into a ring: an id that is not outstanding, an index that jumps."""
+
+
+class QueueFullError(DriverError):
+    """The queue has not as many free descriptors as the request needs."""
 
 
 class DisturbingQueryError(VirtioError):

@@ -6,16 +6,19 @@ is the only module that knows both guests and introspection.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
-from pytest_virtio.declare.guests import Firmware, Guest, Linux
+from pytest_virtio.declare.guests import Firmware, Guest, Linux, Scripted
 from pytest_virtio.declare.spec import VmSpec
 from pytest_virtio.errors import QemuExitedError, VirtioError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.introspect.probe import check_status_query
 from pytest_virtio.introspect.query import Introspector
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
@@ -28,7 +31,7 @@ from pytest_virtio.vm.resolve import check_introspection, check_machine, resolve
 
 __all__ = ("Host", "RunningGuest", "RunningVm", "launch")
 
-RunningGuest = LinuxGuest | FirmwareGuest | None
+RunningGuest = ScriptedGuest | LinuxGuest | FirmwareGuest | None
 
 QUERY_SECONDS = 10.0
 QCOW2_MAGIC = b"QFI\xfb"
@@ -88,6 +91,9 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
     :raises QemuExitedError: when QEMU refuses it; its stderr is in the message, a way to run it by hand in a note.
     """
     check_introspection(host.known)
+    if not isinstance(spec.guest, Scripted):
+        # The scripted guest reads its devices' status by itself.
+        check_status_query(host.known)
     check_machine(host.known, spec.machine)
     devices = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
     deadline = Deadline.after(spec.timeout)
@@ -107,9 +113,14 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
     qemu: Qemu | None = None
     try:
         qemu = Qemu.start(
-            lambda wires: _build(plan, wires), deadline, label=plan.spec.machine, consoles=consoles, directory=directory
+            lambda wires: _build(plan, wires),
+            deadline,
+            label=plan.spec.machine,
+            consoles=consoles,
+            directory=directory,
+            driven=plan.spec.memory if isinstance(plan.spec.guest, Scripted) else 0,
         )
-        introspector = Introspector(qemu.execute)
+        introspector = Introspector(qemu.execute, lambda: check_status_query(host.known))
         paths = _paths(introspector, plan.spec)
         guest = _guest(plan.spec, qemu)
         return RunningVm(plan.spec, host, qemu, guest, introspector, paths, qemu.child.argv, by_hand, deadline)
@@ -134,7 +145,9 @@ def _make(file: cmdline.PrivateFile) -> None:
         file.path.mkdir()
         return
     with file.path.open("xb") as new:
-        new.truncate(file.size)
+        new.truncate(file.size - len(file.end))
+        new.seek(0, os.SEEK_END)
+        new.write(file.end)
 
 
 def _with_format(declaration: Declaration) -> Declaration:
@@ -165,6 +178,8 @@ def _consoles(guest: Guest) -> int:
 def _guest(spec: VmSpec, qemu: Qemu) -> RunningGuest:
     if isinstance(spec.guest, Linux):
         return LinuxGuest(qemu)
+    if isinstance(spec.guest, Scripted):
+        return ScriptedGuest(qemu, spec.guest, spec.transport)
     if isinstance(spec.guest, Firmware):
         return FirmwareGuest(qemu, spec.guest)
     return None

@@ -5,15 +5,54 @@ Responsible for their settings; must not know how they are booted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
-from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
+from pytest_virtio.errors import UnknownNameError, UsageError
 
-__all__ = ("Firmware", "Guest", "Linux", "NoGuest", "guest_named")
+__all__ = ("Firmware", "Guest", "Interrupts", "Linux", "NoGuest", "Scripted", "guest_named")
+
+Interrupts = Literal["msix", "intx", "none"]
+FeatureList = Collection[str | int]
+
+_BY_DEVICE = "write sets of features by device: {'blk0': {'VIRTIO_F_VERSION_1', 'MQ'}}"
 
 FIRMWARE_DRIVES = frozenset({"net", "blk", "scsi"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """A virtio driver inside the test process; the VM's CPU sleeps. No guest image, no boot.
+
+    :param features: by device id, exactly what the driver writes: also what the device does not offer, or less than it
+        needs. By default a driver takes all of what is offered that it understands.
+    :param without: what it leaves out of that default: a mapping by device id, or features for every device that can
+        have them.
+    :param legacy: drive transitional devices by their legacy interface.
+    :param interrupts: ``"msix"``: vectors point at guest RAM, where they can be seen (INTx where there is no MSI-X);
+        ``"intx"``: the line of each device is intercepted; ``"none"``: devices are told not to interrupt.
+    """
+
+    features: Mapping[str, FeatureList] = field(default_factory=dict)
+    without: Mapping[str, FeatureList] | FeatureList = ()
+    legacy: bool = False
+    interrupts: Interrupts = "msix"
+
+    def __post_init__(self) -> None:
+        """Refuse what would be taken letter by letter, and unknown words.
+
+        :raises UsageError: naming the parameter.
+        """
+        for name, value in (("features", self.features), ("without", self.without)):
+            listed = tuple(value.values()) if isinstance(value, Mapping) else (value,)
+            if not all(isinstance(item, Collection) and not isinstance(item, str) for item in listed):
+                raise UsageError(f"Scripted({name}={value!r}): {_BY_DEVICE}")
+        if not isinstance(self.features, Mapping):
+            raise UsageError(f"Scripted(features={self.features!r}): {_BY_DEVICE}")
+        if self.interrupts not in get_args(Interrupts):
+            raise UnknownNameError("kind of interrupts", str(self.interrupts), get_args(Interrupts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +98,22 @@ class NoGuest:
     """The devices are there and nothing has run: the VM stands before its first instruction (``boot=False``)."""
 
 
-Guest = Linux | Firmware | NoGuest
+Guest = Scripted | Linux | Firmware | NoGuest
 
-_BY_NAME: dict[str, Guest] = {"linux": Linux(), "firmware": Firmware()}
+_BY_NAME: dict[str, Guest] = {"scripted": Scripted(), "linux": Linux(), "firmware": Firmware()}
 
 
 def guest_named(guest: str | Guest) -> Guest:
-    """The guest that ``"linux"`` or ``"firmware"`` stands for; an object is given back.
+    """The guest that ``"scripted"``, ``"linux"`` or ``"firmware"`` stands for; an object is given back.
 
     :raises UnknownNameError: for another name.
-    :raises NotSupportedError: for ``"scripted"``.
     :raises UsageError: for something that is no guest.
     """
     if not isinstance(guest, str):
         if isinstance(guest, Guest):
             return guest
-        raise UsageError(f"guest={guest!r}: write 'linux', 'firmware', Linux(...) or Firmware(...)")
-    if guest == "scripted":
-        raise NotSupportedError(
-            "guest='scripted', the default, is not in this version yet: choose guest='linux' or guest='firmware' "
-            "in the marker, or set --virtio-guest (ini: virtio_guest)"
+        raise UsageError(
+            f"guest={guest!r}: write 'scripted', 'linux', 'firmware', Scripted(...), Linux(...) or Firmware(...)"
         )
     if guest not in _BY_NAME:
         raise UnknownNameError("guest", guest, _BY_NAME)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pytest_virtio.declare.devices import Declaration
-from pytest_virtio.declare.guests import Firmware, Guest, Linux
+from pytest_virtio.declare.guests import Firmware, Guest, Linux, Scripted
 from pytest_virtio.errors import UsageError
 from pytest_virtio.provision import boot as provision
 from pytest_virtio.vm.cmdline import Boot
@@ -32,7 +32,7 @@ def boot_of(guest: Guest, devices: Sequence[Declaration], directory: Path) -> Bo
         if bios is not None and not bios.is_file():
             raise UsageError(f"Firmware(bios={str(guest.bios)!r}): there is no such file")
         return Boot(bios=str(bios or ""), firmware=True)
-    return Boot(paused=True)
+    return Boot(halted=True) if isinstance(guest, Scripted) else Boot(paused=True)
 
 
 def _linux(guest: Linux, devices: Iterable[Declaration], directory: Path) -> Boot:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from pytest_virtio import render
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.launch import RunningVm
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.launch import RunningGuest, RunningVm
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.verdict import stage
 from pytest_virtio.vm.deadline import Deadline
@@ -159,13 +160,29 @@ def _queue(running: RunningVm, path: str, index: int, deadline: Deadline) -> Ite
 
 
 def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
-    guest, qemu = running.guest, running.qemu
-    console = {} if guest is None else {"guest console": lambda: Section("guest console", _tail(guest.console))}
+    qemu = running.qemu
     return {
-        **console,
+        **_guest(running.guest),
         "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
         "reproduce": lambda: Section("reproduce", running.by_hand),
     }
+
+
+def _guest(guest: RunningGuest) -> dict[str, Callable[[], Section]]:
+    if guest is None:
+        return {}
+    if isinstance(guest, ScriptedGuest):
+        return {"scripted guest": lambda: Section("scripted guest", _steps(guest) or "(no device)")}
+    return {"guest console": lambda: Section("guest console", _tail(guest.console))}
+
+
+def _steps(guest: ScriptedGuest) -> str:
+    """What each driver did last, and how its queues stand."""
+    return "\n".join(
+        f"{driver.id}: {', '.join(driver.history) or 'not driven'}"
+        + "".join(f"; {queue.name}: {queue.standing}" for queue in driver.queues[:QUEUES_SHOWN])
+        for driver in guest.drivers
+    )
 
 
 def _tail(stream: Stream) -> str:

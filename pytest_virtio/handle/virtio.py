@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pytest_virtio.errors import NotSupportedError, UnknownNameError
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.vm import Vm
@@ -54,7 +55,7 @@ class Virtio:
         return len(self._devices)
 
     @property
-    def guest(self) -> LinuxGuest | FirmwareGuest:
+    def guest(self) -> ScriptedGuest | LinuxGuest | FirmwareGuest:
         """What runs in the VM.
 
         :raises NotSupportedError: when nothing does: it was declared with ``boot=False``.

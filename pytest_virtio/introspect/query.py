@@ -6,7 +6,7 @@ how the reply is spelled (``qapi``) nor which QEMU process answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pytest_virtio import qapi
@@ -25,10 +25,13 @@ class Execute(Protocol):
 
 
 class Introspector:
-    """Asks one QEMU. ``timeout`` is seconds for each command."""
+    """Asks one QEMU. ``timeout`` is seconds for each command.
 
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
+    :param check: called before the first status query; raises where QEMU would not survive it.
+    """
+
+    def __init__(self, execute: Execute, check: Callable[[], None] = lambda: None) -> None:
+        self._execute, self._check, self._checked = execute, check, False
 
     def devices(self, timeout: float) -> tuple[VirtioInfo, ...]:
         """Every realized virtio device, sorted by path; none is an empty tuple on every version.
@@ -44,7 +47,13 @@ class Introspector:
         return qapi.parse_list(reply)
 
     def status(self, path: str, timeout: float) -> VirtioStatus:
-        """The device's status. Source: ``x-query-virtio-status``."""
+        """The device's status. Source: ``x-query-virtio-status``.
+
+        :raises MissingError: when this QEMU is known not to survive the query.
+        """
+        if not self._checked:
+            self._check()
+            self._checked = True
         reply = self._execute(qapi.QUERY_STATUS, {"path": path}, timeout)
         return qapi.parse_status(reply)
 

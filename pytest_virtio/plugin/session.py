@@ -45,9 +45,8 @@ class VirtioSession:
     def host(self, qemu: str | Path) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
 
-        :raises MissingError: when it is not there, not executable, not a QEMU, or one that the status query kills.
+        :raises MissingError: when it is not there, not executable or not a QEMU.
         """
-        from pytest_virtio.introspect.probe import check_status_query
         from pytest_virtio.launch import Host
         from pytest_virtio.vm import accelerator, capabilities
 
@@ -58,7 +57,6 @@ class VirtioSession:
             try:
                 program = _program(key)
                 known = capabilities.capabilities(program)
-                check_status_query(known)
             except MissingError as error:
                 # Looking again would cost each test the time that the first one waited.
                 self._missing[key] = str(error)

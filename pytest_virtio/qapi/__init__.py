@@ -19,8 +19,10 @@ from pytest_virtio.qapi.introspection import (
     parse_status,
     parse_vhost_queue_status,
 )
+from pytest_virtio.qapi.pci import QUERY_PCI, parse_pci
 
 __all__ = (
+    "QUERY_PCI",
     "QUERY_QUEUE_ELEMENT",
     "QUERY_QUEUE_STATUS",
     "QUERY_STATUS",
@@ -30,6 +32,7 @@ __all__ = (
     "is_invalid_queue_error",
     "is_no_devices_error",
     "parse_list",
+    "parse_pci",
     "parse_queue_element",
     "parse_queue_status",
     "parse_status",

@@ -45,17 +45,31 @@ __all__ = (
     "probe",
 )
 
+RAM = "pytest-virtio.ram"
+HALT_BYTES = 65536
+HALT = bytes.fromhex("faf4ebfd").ljust(16, b"\0")
+"""x86 begins 16 bytes below the end of its ROM: cli; hlt; jump back to hlt."""
+
 HAND_DIRECTORY = Path("virtio-repro")
 """Where the command line for people keeps its files: below their current directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console."""
+    """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console; guest RAM
+    as a memory file and the qtest socket where a guest is driven from outside."""
 
     directory: Path
     monitor: int
     consoles: tuple[int, ...] = ()
+    memory: int | None = None
+    qtest: int | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that is inherited."""
+        outside = (fd for fd in (self.memory, self.qtest) if fd is not None)
+        return (self.monitor, *self.consoles, *outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,8 @@ class Boot:
     append: str = ""
     bios: str = ""
     paused: bool = False
+    halted: bool = False
+    """Whether the firmware is a ROM that halts the CPU: the VM runs, and nothing runs in it."""
     firmware: bool = False
     """Whether the firmware is the guest: it tries the devices in order of declaration and logs to the serial port."""
     recreate: tuple[str, ...] = ()
@@ -102,6 +118,8 @@ class PrivateFile:
 
     path: Path
     size: int | None = None
+    end: bytes = b""
+    """What stands at its end; the rest is zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +162,7 @@ def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wire
 def command_line(plan: Plan, wires: Wires) -> CommandLine:
     """The command line of a VM."""
     consoles = [_console(n, fd, plan.spec.machine) for n, fd in enumerate(wires.consoles)]
-    wiring = (*_monitor(wires.monitor), *(word for words in consoles for word in words))
+    wiring = (*_monitor(wires.monitor), *(word for words in consoles for word in words), *_shared(plan, wires))
     return _assemble(plan, wires.directory, wiring)
 
 
@@ -156,10 +174,20 @@ def by_hand(plan: Plan) -> str:
         plan = replace(plan, boot=replace(boot, initrd=str(initramfs)))
     line = _assemble(plan, HAND_DIRECTORY, ("-serial", "mon:stdio"))
     commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files, boot)]
-    commands += [f"truncate -s {f.size} {shlex.quote(str(f.path))}" for f in line.files if f.size is not None]
+    commands += [command for file in line.files for command in _creation(file)]
     if boot.recreate:
         commands.append(" ".join([*boot.recreate, "--output", str(initramfs)]))
     return "\n".join([*commands, _folded(line.argv)])
+
+
+def _creation(file: PrivateFile) -> Iterator[str]:
+    """The shell commands that make a file."""
+    path = shlex.quote(str(file.path))
+    if file.size is not None:
+        yield f"truncate -s {file.size - len(file.end)} {path}"
+    if file.end:
+        octal = "".join(f"\\{byte:03o}" for byte in file.end)
+        yield f"printf '{octal}' >> {path}"
 
 
 def _directories(files: tuple[PrivateFile, ...], boot: Boot) -> list[Path]:
@@ -183,11 +211,13 @@ def _assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLi
     parts = [(d, _backend(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
     argv = [str(plan.program), *_quiet(), "-machine", _machine(spec, boot), "-accel", plan.accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
-    argv += [*wiring, *_boot(boot), *_quirks(plan)]
+    halt = PrivateFile(directory / "halt.rom", HALT_BYTES, HALT)
+    argv += [*wiring, *_boot(replace(boot, bios=str(halt.path)) if boot.halted else boot), *_quirks(plan)]
     places = count()
     for device, part in parts:
         argv += _device(device, part, next(places) if boot.firmware and _can_boot(device) else None)
-    return CommandLine((*argv, *spec.args), tuple(f for _, part in parts for f in part.files))
+    files = (*((halt,) if boot.halted else ()), *(f for _, part in parts for f in part.files))
+    return CommandLine((*argv, *spec.args), files)
 
 
 def _device(device: ResolvedDevice, part: _Parts, place: int | None) -> Iterator[str]:
@@ -239,6 +269,18 @@ def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
         # microvm takes one -serial only; its ISA bus takes another port.
         return (*chardev, "-device", f"isa-serial,index={number},chardev=console{number}")
     return (*chardev, "-serial", f"chardev:console{number}")
+
+
+def _shared(plan: Plan, wires: Wires) -> Iterator[str]:
+    """Guest RAM that we have mapped too, and the wire to the registers."""
+    if wires.memory is not None:
+        path = f"/proc/self/fd/{wires.memory}"
+        memory = {"id": RAM, "size": str(plan.spec.memory), "mem-path": path, "share": "on"}
+        yield from ("-object", _keyval("memory-backend-file", memory), "-machine", f"memory-backend={RAM}")
+    if wires.qtest is not None:
+        yield from ("-chardev", f"socket,id=qtest,fd={wires.qtest}")
+        # As an object, for QEMU 7.2 knows no -qtest chardev:ID; unless told otherwise it logs each command to stderr.
+        yield from ("-object", "qtest,id=qtest0,chardev=qtest,log=/dev/null")
 
 
 def _boot(boot: Boot) -> Iterator[str]:

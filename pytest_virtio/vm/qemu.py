@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from pytest_virtio.errors import MonitorClosedError, MonitorTimeoutError, QemuExitedError
+from pytest_virtio.errors import MonitorClosedError, MonitorTimeoutError, QemuExitedError, UsageError
 from pytest_virtio.render import escape
 from pytest_virtio.vm import workdir
 from pytest_virtio.vm.cmdline import Wires
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
 from pytest_virtio.vm.interrupts import uninterrupted
+from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.monitor import COMMAND_SECONDS, Monitor
 from pytest_virtio.vm.process import QEMU_RANK, Child
+from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("Qemu",)
 
@@ -32,9 +34,18 @@ GONE_SECONDS = 2.0
 class Qemu:
     """One QEMU process; a context manager that ends it."""
 
-    def __init__(self, directory: Path, child: Child, monitor: Monitor, consoles: tuple[Stream, ...]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        child: Child,
+        monitor: Monitor,
+        consoles: tuple[Stream, ...],
+        outside: tuple[GuestMemory, socket.socket] | None,
+    ) -> None:
         self.directory, self.child, self.monitor, self.consoles = directory, child, monitor, consoles
         self._owner = os.getpid()
+        self._memory = outside[0] if outside else None
+        self._qtest = Qtest(outside[1], self._gone) if outside else None
 
     @classmethod
     def start(
@@ -45,6 +56,7 @@ class Qemu:
         label: str,
         consoles: int = 0,
         directory: Path | None = None,
+        driven: int = 0,
     ) -> Qemu:
         """Start QEMU and open its monitor.
 
@@ -52,6 +64,7 @@ class Qemu:
         :param consoles: how many serial consoles to connect; the first only speaks.
         :param directory: a private directory that exists already. It is QEMU's from now on: it is removed with it,
             also when the start fails.
+        :param driven: how much guest RAM we map, in bytes, when the guest's driver runs in this process; 0 when not.
         :raises MissingError: when the binary can't be run.
         :raises QemuExitedError: when it exits instead of greeting, with its stderr.
         :raises MonitorClosedError: when it hangs up instead of greeting, and lives on.
@@ -60,7 +73,7 @@ class Qemu:
         qemu: Qemu | None = None
         try:
             with uninterrupted():
-                qemu = cls._assemble(build, label, consoles, directory)
+                qemu = cls._assemble(build, label, consoles, directory, driven)
             qemu._greet(deadline)
             # Inside the block, so that Ctrl-C has no gap to slip through.
             return qemu  # noqa: TRY300
@@ -71,7 +84,7 @@ class Qemu:
 
     @classmethod
     def _assemble(
-        cls, build: Callable[[Wires], Sequence[str]], label: str, consoles: int, directory: Path | None
+        cls, build: Callable[[Wires], Sequence[str]], label: str, consoles: int, directory: Path | None, driven: int
     ) -> Qemu:
         """Everything up to the running process. What was made for it is unmade if a part fails."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
@@ -81,7 +94,14 @@ class Qemu:
             undo.callback(drain.close)
             monitor_end, monitor_fd = _socket_pair(undo, theirs)
             connected = [_console(n, drain, undo, theirs) for n in range(consoles)]
-            wires = Wires(directory, monitor_fd, tuple(fd for _, fd in connected))
+            outside = _outside(driven, undo, theirs) if driven else None
+            wires = Wires(
+                directory,
+                monitor_fd,
+                tuple(fd for _, fd in connected),
+                memory=outside[0].fd if outside else None,
+                qtest=outside[2] if outside else None,
+            )
             argv = build(wires)
             streams = tuple(stream for stream, _ in connected)
             drain.start()
@@ -91,16 +111,36 @@ class Qemu:
                 argv,
                 drain,
                 rank=QEMU_RANK,
-                pass_fds=(wires.monitor, *wires.consoles),
+                pass_fds=wires.descriptors,
                 environment={"TMPDIR": str(directory)},
             )
             undo.pop_all()
-            return cls(directory, child, monitor, streams)
+            return cls(directory, child, monitor, streams, outside[:2] if outside else None)
 
     @property
     def pid(self) -> int:
         """QEMU's process id, which is its process group's too."""
         return self.child.pid
+
+    @property
+    def memory(self) -> GuestMemory:
+        """Guest RAM.
+
+        :raises UsageError: when it was not started with ``driven``.
+        """
+        if self._memory is None:
+            raise UsageError("this VM's RAM is not shared: it was not started to be driven from outside")
+        return self._memory
+
+    @property
+    def qtest(self) -> Qtest:
+        """The wire to its registers.
+
+        :raises UsageError: when it was not started with ``driven``.
+        """
+        if self._qtest is None:
+            raise UsageError("this VM has no qtest wire: it was not started to be driven from outside")
+        return self._qtest
 
     @property
     def running(self) -> bool:
@@ -155,8 +195,14 @@ class Qemu:
             self._end()
             raise
 
+    def _gone(self, during: str) -> QemuExitedError | None:
+        return self.exited(during) if self.child.wait(Deadline.after(GONE_SECONDS)) else None
+
     def _end(self) -> None:
         with uninterrupted(), contextlib.ExitStack() as steps:
+            for shared in (self._memory, self._qtest):
+                if shared is not None:
+                    steps.callback(shared.close)
             steps.callback(workdir.remove, self.directory)
             steps.callback(self.child.drain.close)
             steps.callback(self.monitor.close)
@@ -196,6 +242,15 @@ def _console(number: int, drain: Drain, undo: contextlib.ExitStack, theirs: cont
     read_end, write_end = os.pipe()
     theirs.callback(os.close, write_end)
     return drain.add_pipe("console0", read_end), write_end
+
+
+def _outside(
+    size: int, undo: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[GuestMemory, socket.socket, int]:
+    """Guest RAM, our end of the qtest wire and the descriptor to be inherited for it."""
+    memory = GuestMemory(size)
+    undo.callback(memory.close)
+    return (memory, *_socket_pair(undo, theirs))
 
 
 def _socket_pair(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:

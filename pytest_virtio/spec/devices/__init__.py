@@ -1,6 +1,7 @@
 """Every device type that virtio 1.3, Linux and QEMU know, by id.
 
-Responsible for bringing the modules of this room together; it must not hold a fact about any one type.
+Responsible for bringing the modules of this room together; it must not hold a fact about any one type. Structures and
+constants are imported from the module of their type: ``from pytest_virtio.spec.devices.blk import BlkConfig``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pytest_virtio.spec.devices.bluetooth import BLUETOOTH, BluetoothFeature
 from pytest_virtio.spec.devices.can import CAN, CanFeature
 from pytest_virtio.spec.devices.console import CONSOLE, ConsoleFeature
 from pytest_virtio.spec.devices.crypto import CRYPTO, CryptoFeature
-from pytest_virtio.spec.devices.featureless import FEATURELESS, INPUT, RNG
+from pytest_virtio.spec.devices.featureless import FEATURELESS, RNG
 from pytest_virtio.spec.devices.fs import FS, FsFeature
 from pytest_virtio.spec.devices.gpio import GPIO, GpioFeature
 from pytest_virtio.spec.devices.gpu import GPU, GpuFeature
 from pytest_virtio.spec.devices.i2c import I2C, I2cFeature
+from pytest_virtio.spec.devices.input import INPUT
 from pytest_virtio.spec.devices.iommu import IOMMU, IommuFeature
 from pytest_virtio.spec.devices.mem import MEM, MemFeature
 from pytest_virtio.spec.devices.net import NET, NetFeature
@@ -82,13 +84,13 @@ __all__ = (
     "device_type",
 )
 
-_WITH_FEATURES = (
-    *(NET, BLK, CONSOLE, BALLOON, RPMSG, SCSI, P9, GPU, RTC, VSOCK, CRYPTO),
+_WITH_MODULE = (
+    *(NET, BLK, CONSOLE, BALLOON, RPMSG, SCSI, P9, GPU, RTC, INPUT, VSOCK, CRYPTO),
     *(IOMMU, MEM, SOUND, FS, PMEM, SCMI, I2C, CAN, BLUETOOTH, GPIO),
 )
 
 DEVICE_TYPES: Mapping[int, DeviceType] = MappingProxyType(
-    {device.id: device for device in sorted((*_WITH_FEATURES, *FEATURELESS), key=lambda device: device.id)}
+    {device.id: device for device in sorted((*_WITH_MODULE, *FEATURELESS), key=lambda device: device.id)}
 )
 """Every known device type by its id, in order of ids."""
 

@@ -1,7 +1,8 @@
-"""Device types without feature bits of their own: ids, names and, where a specification gives them, queues.
+"""Device types without feature bits and structures: ids, names and, where a specification gives them, queues.
 
 Responsible for the rest of virtio 1.3 section 5's table of ids and Linux virtio_ids.h; it must not know types that
-have feature bits, each of which has a module.
+have feature bits or structures, each of which has a module. A buffer of the entropy device has nothing but random
+bytes in it (section 5.4.6).
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ from __future__ import annotations
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.queues import in_order
 
-__all__ = ("FEATURELESS", "INPUT", "RNG")
+__all__ = ("FEATURELESS", "RNG")
 
 RNG = DeviceType(4, "rng", "entropy device", None, in_order(("request", "requestq")))
-INPUT = DeviceType(18, "input", "input device", None, in_order(("event", "eventq"), ("status", "statusq")))
 
 FEATURELESS = (
     RNG,
-    INPUT,
     DeviceType(6, "iomem", "ioMemory device"),
     DeviceType(10, "mac80211-wlan", "mac80211 wlan device"),
     DeviceType(11, "rproc-serial", "rproc serial device"),

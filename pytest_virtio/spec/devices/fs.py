@@ -1,15 +1,23 @@
-"""The file system device, id 26: feature bits and queues (virtio 1.3 section 5.11, Linux virtio_fs.h).
+"""The file system device, id 26: features, queues, configuration space (virtio 1.3 section 5.11, Linux virtio_fs.h).
 
-It must not know configuration space, requests or anything else of the device but its features and queues.
+It must not know FUSE, whose messages are all that goes through the queues.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.layout import U32, Layout
 from pytest_virtio.spec.queues import Queue, in_order
 
-__all__ = ("FS", "FsFeature")
+__all__ = (
+    "FS",
+    "FsFeature",
+    "FsConfig",
+)
 
 
 class FsFeature(Feature, prefix="VIRTIO_FS_F_"):
@@ -29,3 +37,15 @@ FS = DeviceType(
         then=("request", "requestq"),
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class FsConfig(Layout):
+    """``struct virtio_fs_config`` (section 5.11.4).
+
+    ``tag`` is UTF-8, padded with NULs, without one at full length. ``notify_buf_size`` depends on NOTIFICATION.
+    """
+
+    tag: Annotated[bytes, "36s"]
+    num_request_queues: U32
+    notify_buf_size: U32

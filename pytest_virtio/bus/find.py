@@ -1,0 +1,115 @@
+"""Where a machine has its virtio devices: every declared device as a transport, by its QEMU id.
+
+Responsible for the boards' own facts (chipsets, interrupt routing, places of MMIO devices) and for choosing the
+interface of a PCI device; must not know what a driver does with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Protocol, cast
+
+from pytest_virtio import qapi
+from pytest_virtio.bus.bridges import number_bridges
+from pytest_virtio.bus.pci import Function, PciAddress, PciHost
+from pytest_virtio.bus.transport import Transport
+from pytest_virtio.bus.virtio_mmio import MmioDevice
+from pytest_virtio.bus.virtio_pci import ModernPci
+from pytest_virtio.bus.virtio_pci_legacy import LegacyPci
+from pytest_virtio.errors import DriverError
+from pytest_virtio.model.pci import PciFunction
+from pytest_virtio.spec.transport.pci import CapabilityType, device_id, parse_capabilities
+from pytest_virtio.spec.transport.register import Register
+from pytest_virtio.vm.qtest import Qtest
+
+__all__ = ("Execute", "find_mmio", "find_pci")
+
+MICROVM_BASE, MICROVM_STRIDE = 0xFEB00000, 0x200
+_MMIO_BUS = re.compile(r"virtio-mmio-bus\.(\d+)$")
+
+Q35_BRIDGE, I440FX_BRIDGE = 0x29C0, 0x1237
+# PIIX3's PIRQRCA to PIRQRCD: which ISA interrupts the PCI ones become; firmware's job, and disabled until then.
+_PIIX_ROUTES = tuple(Register(f"PIRQRC{letter}", 0x60 + n, 1) for n, letter in enumerate("ABCD"))
+_PIIX_LINES = (10, 10, 11, 11)
+
+
+class Execute(Protocol):
+    """Executes a QMP command and gives its ``return`` member."""
+
+    def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
+        """Execute it; ``timeout`` in seconds."""
+
+
+def find_pci(execute: Execute, wire: Qtest, *, legacy: bool) -> dict[str, Transport]:
+    """Give every PCI device its addresses, as firmware would; the virtio devices among them by id.
+
+    :param legacy: whether to drive transitional devices by their legacy interface.
+    :raises DriverError: for a device that has neither interface.
+    """
+    host = PciHost(wire)
+    functions = number_bridges(lambda: qapi.parse_pci(execute(qapi.QUERY_PCI)), host)
+    chipset = functions[0].device if functions else 0
+    if chipset == I440FX_BRIDGE:
+        piix = Function(host, PciAddress(0, 1, 0))
+        for register, line in zip(_PIIX_ROUTES, _PIIX_LINES, strict=True):
+            piix.put(register, line)
+    return {
+        found.qdev_id: _pci_device(host, found, _line(chipset, found), legacy=legacy)
+        for found in functions
+        if device_id(found.vendor, found.device) is not None and not found.is_bridge
+    }
+
+
+def _pci_device(host: PciHost, found: PciFunction, line: int | None, *, legacy: bool) -> Transport:
+    function = Function(host, PciAddress(found.bus, found.slot, found.function))
+    id = device_id(found.vendor, found.device) or 0
+    config = function.config()
+    bars = function.map_bars(config)
+    capabilities, msix = parse_capabilities(config)
+    modern = CapabilityType.COMMON_CFG in capabilities
+    if modern and not (legacy and 0 in bars and bars[0].space == "io"):
+        return ModernPci(host.wire, function, id, bars, capabilities, msix, line)
+    return LegacyPci(host.wire, function, id, bars, msix, line)
+
+
+def _line(chipset: int, found: PciFunction) -> int | None:
+    """Which input of the I/O APIC a function's interrupt pin is wired to.
+
+    q35: slots 0 to 24 go to PIRQE … PIRQH in turn, which are inputs 20 to 23 (QEMU's reset values of the chipset's
+    routing registers); pc: slots go to PIRQA … PIRQD in turn, and these where :data:`_PIIX_LINES` says.
+    """
+    slot = found.slot if found.behind is None else found.behind
+    pin = (found.pin - 1 + (found.slot if found.behind is not None else 0)) % 4
+    if not found.pin:
+        return None
+    if chipset == Q35_BRIDGE:
+        return 20 + (slot + pin) % 4
+    if chipset == I440FX_BRIDGE:
+        return _PIIX_LINES[(slot - 1 + pin) % 4]
+    return None
+
+
+def find_mmio(execute: Execute, wire: Qtest, ids: Iterable[str]) -> dict[str, Transport]:
+    """The virtio-mmio devices of a microvm by id.
+
+    :raises DriverError: for a device that is on no virtio-mmio bus.
+    """
+    controller = _second_ioapic(execute)
+    return {id: _mmio_device(execute, wire, id, controller) for id in ids}
+
+
+def _mmio_device(execute: Execute, wire: Qtest, id: str, controller: str) -> MmioDevice:
+    bus = cast(str, execute("qom-get", {"path": f"/machine/peripheral/{id}", "property": "parent_bus"}))
+    found = _MMIO_BUS.search(bus)
+    if found is None:
+        raise DriverError(f"{id} is on no virtio-mmio bus", step="finding the registers", seen=bus)
+    number = int(found[1])
+    return MmioDevice(wire, MICROVM_BASE + number * MICROVM_STRIDE, number, controller)
+
+
+def _second_ioapic(execute: Execute) -> str:
+    """The I/O APIC that a microvm's virtio devices are wired to, input for input; it has no name of its own."""
+    listed = cast(list[dict[str, str]], execute("qom-list", {"path": "/machine/unattached"}))
+    names = [item["name"] for item in listed if item["type"] == "child<ioapic>"]
+    return f"/machine/unattached/{names[0]}" if names else "ioapic"

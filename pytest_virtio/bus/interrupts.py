@@ -1,0 +1,48 @@
+"""MSI-X of one PCI function: vectors that write a message into guest RAM, where the test reads them.
+
+Responsible for the table and its capability; must not know what a vector stands for.
+"""
+
+from __future__ import annotations
+
+from pytest_virtio.bus.pci import Bar, Function
+from pytest_virtio.bus.registers import Window
+from pytest_virtio.bus.transport import Message
+from pytest_virtio.errors import NotSupportedError
+from pytest_virtio.spec.transport.pci import MsixCapability, MsixControl, MsixEntry
+from pytest_virtio.spec.transport.register import Register
+from pytest_virtio.vm.qtest import Qtest
+
+__all__ = ("Msix",)
+
+_BAR_NUMBER = 7
+
+
+class Msix:
+    """The MSI-X capability of a function and its table; ``vectors`` is 0 if it has none."""
+
+    def __init__(
+        self, wire: Qtest, function: Function, found: tuple[int, MsixCapability] | None, bars: dict[int, Bar]
+    ) -> None:
+        self._function = function
+        self.vectors = 0
+        self._place, self._table = 0, Window(wire, "memory", 0, "MSI-X table")
+        if found is not None:
+            self._place, capability = found
+            self.vectors = capability.vectors
+            base = bars[capability.table & _BAR_NUMBER].address + (capability.table & ~_BAR_NUMBER)
+            self._table = Window(wire, "memory", base, "MSI-X table")
+
+    def set_messages(self, messages: tuple[Message, ...]) -> None:
+        """Fill the table from its beginning, and enable MSI-X.
+
+        :raises NotSupportedError: when the function has fewer vectors.
+        """
+        if len(messages) > self.vectors:
+            raise NotSupportedError(
+                f"{len(messages)} MSI-X vectors: the function at {self._function.address} has {self.vectors}"
+            )
+        for number, message in enumerate(messages):
+            low, high = message.address & 0xFFFFFFFF, message.address >> 32
+            self._table.write_bytes(number * MsixEntry.size(), MsixEntry(low, high, message.data, 0).pack())
+        self._function.put(Register("MSI-X control", self._place + 2, 2), MsixControl.ENABLE)

@@ -1,0 +1,313 @@
+"""A virtio driver: initialisation step by step, and its queues. It drives any device type.
+
+Responsible for the order and meaning of the steps (virtio 1.3 section 3.1); must not know what a transport's registers
+are, nor what any device type's requests are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Self
+
+from pytest_virtio.errors import DriverError, UnknownNameError, UsageError
+from pytest_virtio.guest.scripted.access import Attachment, DeviceAccess
+from pytest_virtio.guest.scripted.queue import DriverQueue
+from pytest_virtio.model.features import Features
+from pytest_virtio.ring.driver import DriverRing
+from pytest_virtio.ring.packed import PackedRing
+from pytest_virtio.ring.split import SplitRing
+from pytest_virtio.spec.features import Feature, TransportFeature
+from pytest_virtio.spec.ring import Areas, legacy_areas, legacy_size, packed_sizes, split_sizes
+from pytest_virtio.spec.status import DeviceStatus
+from pytest_virtio.spec.transport.pci import NO_VECTOR
+from pytest_virtio.vm.deadline import Deadline
+
+__all__ = ("Driver",)
+
+PAGE = 4096
+CONFIG_VECTOR = 0
+
+QueueSizes = Mapping[int | str, int] | int | None
+
+_RING_FEATURES = frozenset(
+    {
+        TransportFeature.ANY_LAYOUT,
+        TransportFeature.INDIRECT_DESC,
+        TransportFeature.EVENT_IDX,
+        TransportFeature.VERSION_1,
+        TransportFeature.ACCESS_PLATFORM,
+        TransportFeature.RING_PACKED,
+        TransportFeature.IN_ORDER,
+        TransportFeature.ORDER_PLATFORM,
+        TransportFeature.NOTIFICATION_DATA,
+        TransportFeature.RING_RESET,
+    }
+)
+"""The transport's bits that every driver here lives with."""
+
+
+class Driver(DeviceAccess):
+    """A driver for any virtio device. Those of one type (``drivers``) add its requests.
+
+    The steps are methods, in the order in which :meth:`initialise` calls them. Each does what it says whatever was
+    done before, so that a test can leave steps out, repeat them or put them in a wrong order; :meth:`set_status` writes
+    any status at all.
+    """
+
+    understood: ClassVar[frozenset[Feature]] = frozenset()
+    """The device type's own feature bits that the driver lives with: what it takes of an offer by default."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        super().__init__(attachment)
+        self._features, self._without = attachment.features, attachment.without
+        self._offer = self.negotiated = Features(0, self.type)
+        self.queues: tuple[DriverQueue, ...] = ()
+        """The virtqueues that are set up, by index; those that the device doesn't have are left out."""
+        self._sizes: dict[int, int] = {}
+
+    # The steps of virtio 1.3 section 3.1.1.
+
+    def reset(self) -> Self:
+        """Step 1: reset the device, and forget its queues and buffers.
+
+        :raises DriverError: when the status does not become 0 in time (4.1.4.3.2, 4.2.2.2).
+        """
+        self.begin("reset")
+        self.set_status(0)
+        self._await_zero(Deadline.after(self.timeout))
+        for block in list(self._blocks):
+            self.free(block)
+        self.queues, self.negotiated = (), Features(0, self.type)
+        return self
+
+    def acknowledge(self) -> Self:
+        """Step 2: the guest has noticed the device."""
+        return self._add("acknowledge", DeviceStatus.ACKNOWLEDGE)
+
+    def driver(self) -> Self:
+        """Step 3: the guest knows how to drive it."""
+        return self._add("driver", DeviceStatus.DRIVER)
+
+    def offered(self) -> Features:
+        """Step 4, first half: read what the device offers."""
+        self.begin("offered")
+        self._offer = Features(self.transport.device_features(), self.type)
+        return self._offer
+
+    def negotiate(self, features: Collection[str | int] | None = None) -> Self:
+        """Step 4, second half: write the features that the driver takes.
+
+        :param features: exactly these, offered or not; by default what ``Scripted`` says, or all that is offered and
+            understood.
+        :raises UnknownNameError: for a name that such a device can't have.
+        """
+        offer = self.offered()
+        wanted = self._default(offer) if features is None else features
+        self.negotiated = Features.of(wanted, self.type, offered=offer)
+        self.begin(f"negotiate {self.negotiated.bits:#x}")
+        self.transport.set_driver_features(self.negotiated.bits)
+        self.transport.flush()
+        return self
+
+    def features_ok(self) -> Self:
+        """Steps 5 and 6: set FEATURES_OK, and see whether the device agrees.
+
+        :raises DriverError: when it does not keep the bit: it refuses this set of features.
+        """
+        self._add("features_ok", DeviceStatus.FEATURES_OK)
+        seen = self.transport.status()
+        if not seen & DeviceStatus.FEATURES_OK:
+            refused = f"the device refuses the features {self.negotiated.bits:#x} that were written"
+            raise self.unexpected(refused, "FEATURES_OK kept", seen)
+        return self
+
+    def setup_queues(self, sizes: QueueSizes = None) -> Self:
+        """Step 7: lay out the virtqueues in guest RAM and tell the device; fill those that wait for buffers.
+
+        :param sizes: entries of every queue, or by index or name; by default as many as the device takes.
+        :raises UsageError: for a size that no ring can have. More than the device takes is tried.
+        :raises UnknownNameError: for a queue that isn't there.
+        """
+        self.begin("setup_queues")
+        largest = self.transport.queue_sizes()
+        names = self.type.queue_names(len(largest), self._offer.bits)
+        chosen = _chosen(sizes, largest, names, self.id)
+        self.signal.prepare(self.transport)
+        if self.signal.vectors:
+            self.transport.set_config_vector(CONFIG_VECTOR)
+        elif self.transport.vectors:
+            self.transport.set_config_vector(NO_VECTOR)
+        self.queues = tuple(self._set_up(index, names[index], size) for index, size in chosen.items())
+        self.transport.flush()
+        self.populate()
+        return self
+
+    def driver_ok(self) -> Self:
+        """Step 8: the device is live. Queues that were filled before are notified now.
+
+        :raises DriverError: when the device does not keep DRIVER_OK.
+        :raises NeedsResetError: when it breaks at once.
+        """
+        self._add("driver_ok", DeviceStatus.DRIVER_OK)
+        seen = self.transport.status()
+        self.check_needs_reset(seen, "driver_ok")
+        if not seen & DeviceStatus.DRIVER_OK:
+            raise self.unexpected("the device does not go live", "DRIVER_OK kept", seen)
+        for queue in self.queues:
+            queue.kick()
+        self.started()
+        return self
+
+    def initialise(
+        self,
+        features: Collection[str | int] | None = None,
+        sizes: QueueSizes = None,
+        timeout: float | None = None,
+    ) -> Self:
+        """All the steps in order; a legacy interface has no FEATURES_OK (3.1.2). It raises what they raise.
+
+        :param timeout: seconds for each step and, from now on, each request; as before by default, and no more than
+            that.
+        """
+        self.timeout = self.timeout if timeout is None else min(self.timeout, timeout)
+        self.reset().acknowledge().driver().negotiate(features)
+        if not self.transport.legacy:
+            self.features_ok()
+        return self.setup_queues(sizes).driver_ok()
+
+    # What a device type's driver adds.
+
+    def populate(self) -> None:
+        """Fill the queues that the device takes buffers from by itself; called before DRIVER_OK."""
+
+    def started(self) -> None:
+        """Do what has to be done with a live device; called after DRIVER_OK."""
+
+    # Queues.
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the driver has negotiated a feature."""
+        return bool(self.negotiated.bits >> feature & 1)
+
+    def queue(self, which: int | str = 0) -> DriverQueue:
+        """A virtqueue that is set up, by index, short name (``"rx0"``) or the specification's (``"receiveq1"``).
+
+        :raises UnknownNameError: naming those that there are.
+        """
+        for queue in self.queues:
+            if which in (queue.index, *queue.names):
+                return queue
+        known = [name for queue in self.queues for name in (str(queue.index), *queue.names)]
+        raise UnknownNameError(f"queue of {self.id}", str(which), known, "" if known else "None is set up.")
+
+    def reset_queue(self, which: int | str) -> Self:
+        """Reset one queue and forget its buffers (2.6.1); :meth:`enable_queue` sets it up again.
+
+        :raises NotSupportedError: on a legacy interface.
+        :raises DriverError: when the device does not finish in time, or VIRTIO_F_RING_RESET was not negotiated.
+        """
+        queue = self.queue(which)
+        self.begin(f"reset_queue {queue.name}")
+        if not self.has(TransportFeature.RING_RESET):
+            raise DriverError(
+                f"{self.id}: queue {queue.name} can't be reset: VIRTIO_F_RING_RESET was not negotiated",
+                step=self.history[-1],
+                register=self.transport.features_register,
+                expected="VIRTIO_F_RING_RESET",
+                seen=f"{self.negotiated.bits:#x}",
+            )
+        self.transport.reset_queue(queue.index)
+        deadline = Deadline.after(self.timeout)
+        self.await_result(
+            f"the end of the reset of {queue.name}",
+            lambda: not self.transport.queue_in_reset(queue.index),
+            deadline,
+            lambda: "queue_reset still 1",
+        )
+        self.queues = tuple(other for other in self.queues if other is not queue)
+        return self
+
+    def enable_queue(self, which: int | str, size: int | None = None) -> DriverQueue:
+        """Set up a queue that was reset, or was never set up.
+
+        :param size: its entries; by default as before, or as many as the device takes.
+        """
+        names = self.type.queue_names(len(self._sizes), self._offer.bits)
+        for index, called in enumerate(names):
+            if which in (index, *called):
+                self.begin(f"enable_queue {called[0]}")
+                queue = self._set_up(index, called, size or self._sizes[index])
+                self.queues = tuple(sorted((*self.queues, queue), key=lambda other: other.index))
+                self.transport.flush()
+                return queue
+        raise UnknownNameError(f"queue of {self.id}", str(which), [name for called in names for name in called])
+
+    def config_interrupted(self) -> bool:
+        """Whether the device has interrupted for a change of its configuration since the last call."""
+        return self.signal.take(self.transport, CONFIG_VECTOR)
+
+    def _default(self, offer: Features) -> frozenset[int]:
+        """What to negotiate when the test says nothing: its declaration, or what is offered and understood."""
+        if self._features is not None:
+            return frozenset(map(self.type.feature_names.bit, self._features))
+        without = frozenset(map(self.type.feature_names.bit, self._without))
+        known = {int(feature) for feature in (*_RING_FEATURES, *self.understood)} - without
+        return frozenset(bit for bit in known if offer.bits >> bit & 1)
+
+    def _add(self, step: str, bit: DeviceStatus) -> Self:
+        self.begin(step)
+        self.set_status(self._status | bit)
+        return self
+
+    def _await_zero(self, deadline: Deadline) -> None:
+        while seen := self.transport.status():
+            if deadline.passed():
+                raise self.unexpected(f"the device did not reset within {deadline.seconds:g} s", "0", seen)
+
+    def _set_up(self, index: int, names: tuple[str, ...], size: int) -> DriverQueue:
+        """Lay out one queue and tell the device."""
+        ring = self._ring(size)
+        queue = DriverQueue(
+            self,
+            index,
+            names,
+            ring,
+            indirect=self.has(TransportFeature.INDIRECT_DESC),
+            data=self.has(TransportFeature.NOTIFICATION_DATA),
+        )
+        queue.vector = max(0, min(index + 1, self.signal.vectors - 1)) if self.signal.vectors else index + 1
+        if self.transport.vectors:
+            self.transport.set_queue_vector(index, queue.vector if self.signal.vectors else NO_VECTOR)
+        ring.suppress_interrupts(not self.signal.wanted)
+        self.transport.setup_queue(index, size, ring.areas)
+        self._sizes[index] = size
+        return queue
+
+    def _ring(self, size: int) -> DriverRing:
+        event_idx = self.has(TransportFeature.EVENT_IDX)
+        in_order = self.has(TransportFeature.IN_ORDER)
+        if self.has(TransportFeature.RING_PACKED):
+            areas = Areas(*(self.allocate(length, PAGE) for length in packed_sizes(size)))
+            return PackedRing(self.memory, areas, size, event_idx=event_idx, in_order=in_order)
+        if self.transport.legacy:
+            areas = legacy_areas(self.allocate(legacy_size(size), PAGE), size)
+        else:
+            areas = Areas(*(self.allocate(length, PAGE) for length in split_sizes(size)))
+        return SplitRing(self.memory, areas, size, order=self.transport.order, event_idx=event_idx, in_order=in_order)
+
+
+def _chosen(sizes: QueueSizes, largest: list[int], names: tuple[tuple[str, ...], ...], id: str) -> dict[int, int]:
+    """The size of each queue that is there, by index."""
+    there = {index: most for index, most in enumerate(largest) if most}
+    if sizes is None:
+        return there
+    if isinstance(sizes, int):
+        return dict.fromkeys(there, sizes)
+    by_name = {name: index for index in there for name in (index, *names[index])}
+    for which, size in sizes.items():
+        if which not in by_name:
+            raise UnknownNameError(f"queue of {id}", str(which), [str(name) for name in by_name])
+        if not isinstance(size, int):
+            raise UsageError(f"size {size!r} of queue {which!r}: a number is expected")
+        there[by_name[which]] = size
+    return there

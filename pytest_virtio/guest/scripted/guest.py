@@ -1,0 +1,149 @@
+"""The scripted guest of one VM: a driver for each of its virtio devices.
+
+Responsible for finding the devices, for giving each the driver of its type and for bringing them up; must not know how
+QEMU was started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+from pytest_virtio.bus.find import find_mmio, find_pci
+from pytest_virtio.bus.transport import Transport
+from pytest_virtio.declare.devices import Declaration
+from pytest_virtio.declare.guests import FeatureList, Scripted
+from pytest_virtio.errors import NotSupportedError, UnknownNameError
+from pytest_virtio.guest.ready import StatusOf
+from pytest_virtio.guest.scripted.access import Attachment
+from pytest_virtio.guest.scripted.arena import Arena
+from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers import driver_class
+from pytest_virtio.guest.scripted.interrupts import IntxLine, Messages, NoInterrupts, Signal
+from pytest_virtio.spec.device_type import DeviceType
+from pytest_virtio.spec.devices import device_type
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.qemu import Qemu
+
+__all__ = ("ScriptedGuest",)
+
+
+class ScriptedGuest:
+    """A guest whose drivers run in the test process; the VM's CPU sleeps.
+
+    :param transport: ``"mmio"``, or any PCI one.
+    """
+
+    def __init__(self, qemu: Qemu, settings: Scripted, transport: str) -> None:
+        self._qemu, self._settings, self._transport = qemu, settings, transport
+        self._drivers: dict[str, Driver] = {}
+        self._intercepted = False
+
+    def await_ready(self, devices: Iterable[Declaration], status_of: StatusOf, deadline: Deadline) -> None:
+        """Bring every device to DRIVER_OK that is declared with a driver.
+
+        :raises DriverError: naming the step at which one does not go on.
+        :raises QemuExitedError: when QEMU ends.
+        """
+        declared = list(devices)
+        self._drivers = self._found(declared)
+        for declaration in declared:
+            if declaration.driver:
+                self.driver(declaration.name).initialise(timeout=deadline.remaining())
+
+    @property
+    def drivers(self) -> tuple[Driver, ...]:
+        """The drivers of all devices."""
+        return tuple(self._drivers.values())
+
+    def driver(self, id: str) -> Driver:
+        """The driver of a device, by the device's id.
+
+        :raises UnknownNameError: naming the right ones.
+        """
+        if id not in self._drivers:
+            raise UnknownNameError("device of the scripted guest", str(id), self._drivers)
+        return self._drivers[id]
+
+    def run(self, command: str | bytes, timeout: float = 0.0) -> NoReturn:
+        """The scripted guest has no shell.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError(f"run({command!r}): the scripted guest has no shell; guest='linux' has")
+
+    @property
+    def devices(self) -> NoReturn:
+        """The scripted guest has no sysfs.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError("the scripted guest has no sysfs: its drivers are virtio.guest.driver('blk0')")
+
+    def _found(self, devices: Iterable[Declaration]) -> dict[str, Driver]:
+        transports = self._transports(devices)
+        types = {id: device_type(transport.device_id) for id, transport in transports.items()}
+        without = left_out(self._settings.without, types)
+        check_ids("features", self._settings.features, types)
+        arena = Arena(self._qemu.memory.size)
+        return {id: self._attached(id, transport, arena, without[id]) for id, transport in transports.items()}
+
+    def _transports(self, devices: Iterable[Declaration]) -> dict[str, Transport]:
+        execute, wire = self._qemu.execute, self._qemu.qtest
+        if self._transport == "mmio":
+            return find_mmio(execute, wire, [device.name for device in devices])
+        return find_pci(execute, wire, legacy=self._settings.legacy)
+
+    def _attached(self, id: str, transport: Transport, arena: Arena, without: FeatureList) -> Driver:
+        signal = self._signal(transport, arena)
+        features = self._settings.features.get(id)
+        attachment = Attachment(id, transport, self._qemu.memory, arena, signal, features, without)
+        return driver_class(transport.device_id)(attachment)
+
+    def _signal(self, transport: Transport, arena: Arena) -> Signal:
+        if self._settings.interrupts == "none":
+            return NoInterrupts()
+        if self._settings.interrupts == "msix" and transport.vectors:
+            return Messages(self._qemu.memory, arena, transport.vectors)
+        if transport.line is None:
+            return NoInterrupts()
+        if not self._intercepted:
+            # QEMU takes one controller, once; all devices of a machine are wired to the same.
+            self._qemu.qtest.intercept(transport.controller)
+            self._intercepted = True
+        return IntxLine(self._qemu.qtest)
+
+
+def check_ids(setting: str, chosen: Mapping[str, FeatureList], types: Mapping[str, DeviceType]) -> None:
+    """Refuse ids that no device has.
+
+    :raises UnknownNameError: naming the right ones.
+    """
+    for id in chosen:
+        if id not in types:
+            raise UnknownNameError(f"device in Scripted({setting}=...)", id, types)
+
+
+def left_out(
+    without: Mapping[str, FeatureList] | FeatureList, types: Mapping[str, DeviceType]
+) -> dict[str, FeatureList]:
+    """What each device's driver leaves out: by id, or of a list for all devices what each of them can have.
+
+    :raises UnknownNameError: for an id that no device has, and for a feature that none can have.
+    """
+    if isinstance(without, Mapping):
+        check_ids("without", without, types)
+        return {id: without.get(id, ()) for id in types}
+    for feature in without:
+        refused = [error for type in types.values() if (error := _refusal(feature, type))]
+        if refused and len(refused) == len(types):
+            raise refused[0]
+    return {id: [feature for feature in without if not _refusal(feature, type)] for id, type in types.items()}
+
+
+def _refusal(feature: str | int, type: DeviceType) -> UnknownNameError | None:
+    try:
+        type.feature_names.bit(feature)
+    except UnknownNameError as error:
+        return error
+    return None

@@ -1,0 +1,100 @@
+"""Guest RAM: one memory file that we create, pass to QEMU and map ourselves.
+
+Responsible for its life and for bounded access by guest-physical address; must not know what lies in it. QEMU may
+change every byte at any time, and the mapping can't be pulled away under us: the file is sealed against shrinking.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from types import TracebackType
+
+from pytest_virtio.errors import UsageError
+
+__all__ = ("LOW_MEMORY", "GuestMemory")
+
+LOW_MEMORY = 2 << 30
+"""RAM below this has the same address in the file and in the guest, on every x86 machine of QEMU's: above some limit
+the rest is moved beyond 4 GiB, and the lowest such limit is q35's, 2 GiB."""
+
+
+class GuestMemory:
+    """The RAM of one VM: a sealed memory file and, from the first access on, our mapping of its low part."""
+
+    def __init__(self, size: int) -> None:
+        """Create ``size`` bytes of RAM; nothing is allocated until it is written."""
+        self.size = min(size, LOW_MEMORY)
+        self.fd = os.memfd_create("pytest-virtio-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.fd, size)
+            # A mapped page that is no more would be a SIGBUS for us.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            self._map = mmap.mmap(self.fd, self.size)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        # One item is read and written by one instruction, so that the other side never sees half an index.
+        self._bytes = memoryview(self._map)
+        self._words = self._bytes.cast("H")
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy ``length`` bytes from guest-physical ``address``.
+
+        :raises UsageError: when they are not all in RAM below 2 GiB.
+        """
+        if address < 0 or length < 0 or address + length > self.size:
+            raise self._outside(address, length)
+        return self._map[address : address + length]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Copy ``data`` to guest-physical ``address``.
+
+        :raises UsageError: when it does not all fit into RAM below 2 GiB.
+        """
+        end = address + len(data)
+        if address < 0 or end > self.size:
+            raise self._outside(address, len(data))
+        self._map[address:end] = data
+
+    def load16(self, address: int) -> int:
+        """Read 16 bits at once, little-endian as guest and host are.
+
+        :raises UsageError: outside of RAM, or at an odd address.
+        """
+        if address & 1 or not 0 <= address < self.size:
+            raise self._outside(address, 2)
+        return self._words[address >> 1]
+
+    def store16(self, address: int, value: int) -> None:
+        """Write 16 bits at once, little-endian.
+
+        :raises UsageError: outside of RAM, or at an odd address.
+        """
+        if address & 1 or not 0 <= address < self.size:
+            raise self._outside(address, 2)
+        self._words[address >> 1] = value
+
+    def close(self) -> None:
+        """Unmap and forget it; QEMU keeps its own. May be called again."""
+        if self._map.closed:
+            return
+        self._words.release()
+        self._bytes.release()
+        self._map.close()
+        os.close(self.fd)
+
+    def __enter__(self) -> GuestMemory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _outside(self, address: int, length: int) -> UsageError:
+        odd = " (16 bits need an even address)" if address & 1 and length == 2 else ""
+        return UsageError(
+            f"guest RAM: {length} bytes at {address:#x} can't be accessed: it is 0x0 to {self.size:#x} here{odd}"
+        )
