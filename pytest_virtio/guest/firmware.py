@@ -44,6 +44,13 @@ class FirmwareGuest:
         """
         raise NotSupportedError(f"run({command!r}): firmware has no shell; guest='linux' has")
 
+    def driver(self, id: str) -> NoReturn:
+        """There is no driver in the test process.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError(f"driver({id!r}): only guest='scripted' has drivers in the test process")
+
     @property
     def devices(self) -> NoReturn:
         """Firmware does not tell which devices it sees.

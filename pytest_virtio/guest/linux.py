@@ -10,9 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from pytest_virtio.declare.devices import Declaration
-from pytest_virtio.errors import DeviceStalledError, GuestSilentError
+from pytest_virtio.errors import DeviceStalledError, GuestSilentError, NotSupportedError
 from pytest_virtio.guest.health import Health
 from pytest_virtio.guest.ready import StatusOf, await_driver_ok
 from pytest_virtio.guest.shell import RUN_SECONDS, CommandResult, Shell, decoded
@@ -79,6 +80,13 @@ class LinuxGuest:
         :raises UsageError: for a command that can't be sent.
         """
         return self._shell.run(command, timeout)
+
+    def driver(self, id: str) -> NoReturn:
+        """There is no driver in the test process.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError(f"driver({id!r}): only guest='scripted' has drivers in the test process")
 
     @property
     def devices(self) -> tuple[GuestDevice, ...]:

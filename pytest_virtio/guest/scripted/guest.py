@@ -7,13 +7,13 @@ QEMU was started.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 from pytest_virtio.bus.find import find_mmio, find_pci
 from pytest_virtio.bus.transport import Transport
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.guests import FeatureList, Scripted
-from pytest_virtio.errors import NotSupportedError, UnknownNameError
+from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 from pytest_virtio.guest.ready import StatusOf
 from pytest_virtio.guest.scripted.access import Attachment
 from pytest_virtio.guest.scripted.arena import Arena
@@ -26,6 +26,8 @@ from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
 __all__ = ("ScriptedGuest",)
+
+D = TypeVar("D", bound=Driver)
 
 
 class ScriptedGuest:
@@ -56,14 +58,25 @@ class ScriptedGuest:
         """The drivers of all devices."""
         return tuple(self._drivers.values())
 
-    def driver(self, id: str) -> Driver:
+    @overload
+    def driver(self, id: str) -> Any: ...
+
+    @overload
+    def driver(self, id: str, kind: type[D]) -> D: ...
+
+    def driver(self, id: str, kind: type[Driver] = Driver) -> Any:
         """The driver of a device, by the device's id.
 
-        :raises UnknownNameError: naming the right ones.
+        :param kind: the driver's class, for those who want the answer typed: ``BlkDriver``.
+        :raises UnknownNameError: naming the right ids.
+        :raises UsageError: when the device's driver is of another class.
         """
         if id not in self._drivers:
             raise UnknownNameError("device of the scripted guest", str(id), self._drivers)
-        return self._drivers[id]
+        driver = self._drivers[id]
+        if not isinstance(driver, kind):
+            raise UsageError(f"the driver of {id} is a {type(driver).__name__}, no {kind.__name__}")
+        return driver
 
     def run(self, command: str | bytes, timeout: float = 0.0) -> NoReturn:
         """The scripted guest has no shell.
@@ -79,6 +92,14 @@ class ScriptedGuest:
         :raises NotSupportedError: always.
         """
         raise NotSupportedError("the scripted guest has no sysfs: its drivers are virtio.guest.driver('blk0')")
+
+    @property
+    def console(self) -> NoReturn:
+        """The scripted guest has no console.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError("the scripted guest has no console: nothing runs in its VM")
 
     def _found(self, devices: Iterable[Declaration]) -> dict[str, Driver]:
         transports = self._transports(devices)
