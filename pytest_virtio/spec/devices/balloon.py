@@ -6,7 +6,6 @@ It must not know which pages a guest gives away, nor when.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -66,7 +65,6 @@ class BalloonCmdId(IntEnum):
     DONE = 1
 
 
-@dataclass(frozen=True, slots=True)
 class BalloonConfig(Layout):
     """``struct virtio_balloon_config`` (section 5.5.4), little-endian for legacy devices, too.
 
@@ -79,7 +77,6 @@ class BalloonConfig(Layout):
     poison_val: U32
 
 
-@dataclass(frozen=True, slots=True)
 class BalloonPfn(Layout):
     """One entry of a buffer of inflateq and deflateq: an address divided by 4096 (section 5.5.6).
 
@@ -104,7 +101,6 @@ class BalloonStatTag(IntEnum):
     HTLB_PGFAIL = 9
 
 
-@dataclass(frozen=True, slots=True)
 class BalloonStat(Layout):
     """``struct virtio_balloon_stat``: one entry, 10 bytes, of a buffer of statsq (section 5.5.6.3).
 

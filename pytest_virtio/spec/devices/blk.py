@@ -5,7 +5,6 @@ It must not know how a request is put into a queue, nor when a driver makes whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
@@ -76,7 +75,6 @@ BLK = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class BlkGeometry(Layout):
     """``struct virtio_blk_geometry`` (section 5.2.4): GEOMETRY."""
 
@@ -85,7 +83,6 @@ class BlkGeometry(Layout):
     sectors: U8
 
 
-@dataclass(frozen=True, slots=True)
 class BlkTopology(Layout):
     """``struct virtio_blk_topology`` (section 5.2.4), in blocks of ``blk_size``: TOPOLOGY."""
 
@@ -95,7 +92,6 @@ class BlkTopology(Layout):
     opt_io_size: U32
 
 
-@dataclass(frozen=True, slots=True)
 class BlkZonedCharacteristics(Layout):
     """``struct virtio_blk_zoned_characteristics`` (section 5.2.4): ZONED, since virtio 1.3."""
 
@@ -116,7 +112,6 @@ class BlkZonedModel(IntEnum):
     HA = 2
 
 
-@dataclass(frozen=True, slots=True)
 class BlkConfig(Layout):
     """``struct virtio_blk_config`` (section 5.2.4): only ``capacity`` is always there, the rest depends on features.
 
@@ -179,7 +174,6 @@ class BlkRequestStatus(IntEnum):
     ZONE_ACTIVE_RESOURCE = 6
 
 
-@dataclass(frozen=True, slots=True)
 class BlkRequest(Layout):
     """The head of ``struct virtio_blk_req`` (section 5.2.6); data follow it, and one byte of :class:`BlkRequestStatus`.
 
@@ -198,7 +192,6 @@ class BlkDiscardWriteZeroesFlag(IntFlag):
     UNMAP = 1
 
 
-@dataclass(frozen=True, slots=True)
 class BlkDiscardWriteZeroes(Layout):
     """``struct virtio_blk_discard_write_zeroes`` (section 5.2.6): one segment of DISCARD, WRITE_ZEROES, SECURE_ERASE.
 
@@ -219,7 +212,6 @@ class BlkPreEolInfo(IntEnum):
     URGENT = 3
 
 
-@dataclass(frozen=True, slots=True)
 class BlkLifetime(Layout):
     """``struct virtio_blk_lifetime`` (section 5.2.6): the answer to GET_LIFETIME."""
 
@@ -228,7 +220,6 @@ class BlkLifetime(Layout):
     device_lifetime_est_typ_b: U16
 
 
-@dataclass(frozen=True, slots=True)
 class BlkZoneReport(Layout):
     """The head of ``struct virtio_blk_zone_report`` (section 5.2.6); ``nr_zones`` descriptors follow it."""
 
@@ -257,7 +248,6 @@ class BlkZoneState(IntEnum):
     OFFLINE = 15
 
 
-@dataclass(frozen=True, slots=True)
 class BlkZoneDescriptor(Layout):
     """``struct virtio_blk_zone_descriptor`` (section 5.2.6)."""
 

@@ -7,7 +7,6 @@ It must not know what goes through a port, nor when a driver sends which message
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import count as count_from
 from typing import Final
@@ -55,7 +54,6 @@ def _port(port: int) -> tuple[QueueNames, QueueNames]:
 CONSOLE = DeviceType(3, "console", "console device", ConsoleFeature, _queues)
 
 
-@dataclass(frozen=True, slots=True)
 class ConsoleConfig(Layout):
     """``struct virtio_console_config`` (section 5.3.4): each field depends on a feature.
 
@@ -86,7 +84,6 @@ class ConsoleEvent(IntEnum):
     PORT_NAME = 7
 
 
-@dataclass(frozen=True, slots=True)
 class ConsoleControl(Layout):
     """``struct virtio_console_control`` (section 5.3.6.2): a message of the control queues.
 
@@ -98,7 +95,6 @@ class ConsoleControl(Layout):
     value: U16 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class ConsoleResize(Layout):
     """``struct virtio_console_resize`` (section 5.3.6.2).
 

@@ -8,7 +8,6 @@ put into a queue.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
@@ -85,7 +84,6 @@ class CryptoService(IntEnum):
     AKCIPHER = 4
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoConfig(Layout):
     """``struct virtio_crypto_config`` (section 5.9.5): the driver writes nothing of it."""
 
@@ -177,7 +175,6 @@ class CryptoStatus(IntEnum):
     KEY_REJECTED = 6
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoCtrlHeader(Layout):
     """``struct virtio_crypto_ctrl_header``: begins each request of controlq (section 5.9.7.2).
 
@@ -193,7 +190,6 @@ class CryptoCtrlHeader(Layout):
     reserved: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoCipherSessionFlf(Layout):
     """``struct virtio_crypto_cipher_session_flf`` (section 5.9.7.2.1); Linux calls ``key_len`` ``keylen``."""
 
@@ -203,7 +199,6 @@ class CryptoCipherSessionFlf(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoSymCreateSessionFlf(Layout):
     """``struct virtio_crypto_sym_create_session_flf``: CIPHER_CREATE_SESSION (section 5.9.7.2.1).
 
@@ -215,7 +210,6 @@ class CryptoSymCreateSessionFlf(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoCreateSessionInput(Layout):
     """``struct virtio_crypto_create_session_input``: the device's answer (section 5.9.7.2.1)."""
 
@@ -224,14 +218,12 @@ class CryptoCreateSessionInput(Layout):
     padding: U32
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoDestroySessionFlf(Layout):
     """``struct virtio_crypto_destroy_session_flf``: CIPHER_DESTROY_SESSION (section 5.9.7.2.1)."""
 
     session_id: U64
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoDestroySessionInput(Layout):
     """``struct virtio_crypto_destroy_session_input``: the device's answer, one byte (section 5.9.7.2.1)."""
 
@@ -244,7 +236,6 @@ class CryptoOpFlag(IntFlag):
     SESSION_MODE = 1
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoOpHeader(Layout):
     """``struct virtio_crypto_op_header``: begins each request of a dataq (section 5.9.7.3).
 
@@ -260,7 +251,6 @@ class CryptoOpHeader(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoCipherDataFlf(Layout):
     """``struct virtio_crypto_cipher_data_flf`` (section 5.9.7.6)."""
 
@@ -270,7 +260,6 @@ class CryptoCipherDataFlf(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoSymDataFlf(Layout):
     """``struct virtio_crypto_sym_data_flf`` (section 5.9.7.6); ``op_type_flf`` is a packed CryptoCipherDataFlf."""
 
@@ -279,7 +268,6 @@ class CryptoSymDataFlf(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class CryptoInhdr(Layout):
     """``struct virtio_crypto_inhdr``: the byte with which the device ends a data request (section 5.9.7.3)."""
 

@@ -5,7 +5,6 @@ It must not know FUSE, whose messages are all that goes through the queues.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from pytest_virtio.spec.device_type import DeviceType
@@ -39,7 +38,6 @@ FS = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class FsConfig(Layout):
     """``struct virtio_fs_config`` (section 5.11.4).
 

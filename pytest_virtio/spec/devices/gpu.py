@@ -6,7 +6,6 @@ It must not know 3D commands beyond their numbers, what a picture shows, nor how
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
@@ -74,7 +73,6 @@ class GpuEvent(IntFlag):
     DISPLAY = 1
 
 
-@dataclass(frozen=True, slots=True)
 class GpuConfig(Layout):
     """``struct virtio_gpu_config`` (section 5.7.4): the driver writes ``events_clear`` alone."""
 
@@ -139,7 +137,6 @@ class GpuCtrlFlag(IntFlag):
     INFO_RING_IDX = 2
 
 
-@dataclass(frozen=True, slots=True)
 class GpuCtrlHdr(Layout):
     """``struct virtio_gpu_ctrl_hdr``: begins each command and each response (section 5.7.6.7)."""
 
@@ -151,7 +148,6 @@ class GpuCtrlHdr(Layout):
     padding: Annotated[bytes, "3s"] = bytes(3)
 
 
-@dataclass(frozen=True, slots=True)
 class GpuRect(Layout):
     """``struct virtio_gpu_rect`` (section 5.7.6.8)."""
 
@@ -161,14 +157,12 @@ class GpuRect(Layout):
     height: U32
 
 
-@dataclass(frozen=True, slots=True)
 class GpuGetDisplayInfo(Layout):
     """CMD_GET_DISPLAY_INFO, for which the specification has no structure but the header (section 5.7.6.8)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_GET_DISPLAY_INFO)
 
 
-@dataclass(frozen=True, slots=True)
 class GpuDisplayOne(Layout):
     """``struct virtio_gpu_display_one``: one scanout (section 5.7.6.8)."""
 
@@ -177,7 +171,6 @@ class GpuDisplayOne(Layout):
     flags: U32
 
 
-@dataclass(frozen=True, slots=True)
 class GpuRespDisplayInfo(Layout):
     """``struct virtio_gpu_resp_display_info`` (section 5.7.6.8).
 
@@ -188,8 +181,7 @@ class GpuRespDisplayInfo(Layout):
     pmodes: Annotated[bytes, "384s"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuGetEdid(Layout):
+class GpuGetEdid(Layout, kw_only=True):
     """``struct virtio_gpu_get_edid`` (section 5.7.6.8)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_GET_EDID)
@@ -197,7 +189,6 @@ class GpuGetEdid(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class GpuRespEdid(Layout):
     """``struct virtio_gpu_resp_edid`` (section 5.7.6.8): ``size_``, its ``size``, bytes of ``edid`` are valid."""
 
@@ -220,8 +211,7 @@ class GpuFormat(IntEnum):
     R8G8B8X8_UNORM = 134
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuResourceCreate2d(Layout):
+class GpuResourceCreate2d(Layout, kw_only=True):
     """``struct virtio_gpu_resource_create_2d`` (section 5.7.6.8); the driver invents ``resource_id``, 1 or more."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_RESOURCE_CREATE_2D)
@@ -231,8 +221,7 @@ class GpuResourceCreate2d(Layout):
     height: U32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuResourceUnref(Layout):
+class GpuResourceUnref(Layout, kw_only=True):
     """``struct virtio_gpu_resource_unref`` (section 5.7.6.8)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_RESOURCE_UNREF)
@@ -240,8 +229,7 @@ class GpuResourceUnref(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuSetScanout(Layout):
+class GpuSetScanout(Layout, kw_only=True):
     """``struct virtio_gpu_set_scanout`` (section 5.7.6.8); resource 0 turns the scanout off."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_SET_SCANOUT)
@@ -250,8 +238,7 @@ class GpuSetScanout(Layout):
     resource_id: U32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuResourceFlush(Layout):
+class GpuResourceFlush(Layout, kw_only=True):
     """``struct virtio_gpu_resource_flush`` (section 5.7.6.8)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_RESOURCE_FLUSH)
@@ -260,8 +247,7 @@ class GpuResourceFlush(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuTransferToHost2d(Layout):
+class GpuTransferToHost2d(Layout, kw_only=True):
     """``struct virtio_gpu_transfer_to_host_2d`` (section 5.7.6.8); ``offset_`` is its ``offset``."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_TRANSFER_TO_HOST_2D)
@@ -271,8 +257,7 @@ class GpuTransferToHost2d(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuResourceAttachBacking(Layout):
+class GpuResourceAttachBacking(Layout, kw_only=True):
     """``struct virtio_gpu_resource_attach_backing`` (section 5.7.6.8); ``nr_entries`` GpuMemEntry follow it."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_RESOURCE_ATTACH_BACKING)
@@ -280,7 +265,6 @@ class GpuResourceAttachBacking(Layout):
     nr_entries: U32
 
 
-@dataclass(frozen=True, slots=True)
 class GpuMemEntry(Layout):
     """``struct virtio_gpu_mem_entry`` (section 5.7.6.8)."""
 
@@ -289,8 +273,7 @@ class GpuMemEntry(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuResourceDetachBacking(Layout):
+class GpuResourceDetachBacking(Layout, kw_only=True):
     """``struct virtio_gpu_resource_detach_backing`` (section 5.7.6.8)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_RESOURCE_DETACH_BACKING)
@@ -298,7 +281,6 @@ class GpuResourceDetachBacking(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class GpuCursorPos(Layout):
     """``struct virtio_gpu_cursor_pos`` (section 5.7.6.10)."""
 
@@ -308,8 +290,7 @@ class GpuCursorPos(Layout):
     padding: U32 = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuUpdateCursor(Layout):
+class GpuUpdateCursor(Layout, kw_only=True):
     """``struct virtio_gpu_update_cursor``, of both commands of cursorq (section 5.7.6.10)."""
 
     hdr: GpuCtrlHdr = GpuCtrlHdr(GpuCtrlType.CMD_UPDATE_CURSOR)

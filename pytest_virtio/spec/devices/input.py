@@ -6,7 +6,6 @@ types of events alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
@@ -39,7 +38,6 @@ class InputConfigSelect(IntEnum):
     ABS_INFO = 0x12
 
 
-@dataclass(frozen=True, slots=True)
 class InputAbsinfo(Layout):
     """``struct virtio_input_absinfo``: ``u`` after ABS_INFO; signed ones are in two's complement (section 5.8.4)."""
 
@@ -50,7 +48,6 @@ class InputAbsinfo(Layout):
     res: U32
 
 
-@dataclass(frozen=True, slots=True)
 class InputDevids(Layout):
     """``struct virtio_input_devids``: ``u`` after ID_DEVIDS (section 5.8.4)."""
 
@@ -60,7 +57,6 @@ class InputDevids(Layout):
     version: U16
 
 
-@dataclass(frozen=True, slots=True)
 class InputConfig(Layout):
     """``struct virtio_input_config`` (section 5.8.4): a window; the driver writes ``select`` and ``subsel`` to move it.
 
@@ -89,7 +85,6 @@ class InputEventType(IntEnum):
     REP = 0x14
 
 
-@dataclass(frozen=True, slots=True)
 class InputEvent(Layout):
     """``struct virtio_input_event``, of both queues (section 5.8.6); a signed ``value`` is in two's complement."""
 

@@ -6,7 +6,6 @@ It must not know which mappings a guest wants, nor what an endpoint is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated
 
@@ -64,7 +63,6 @@ IOMMU = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class IommuRange64(Layout):
     """``struct virtio_iommu_range_64`` (section 5.13.4); ``end`` is within the range."""
 
@@ -72,7 +70,6 @@ class IommuRange64(Layout):
     end: U64
 
 
-@dataclass(frozen=True, slots=True)
 class IommuRange32(Layout):
     """``struct virtio_iommu_range_32`` (section 5.13.4); ``end`` is within the range."""
 
@@ -80,7 +77,6 @@ class IommuRange32(Layout):
     end: U32
 
 
-@dataclass(frozen=True, slots=True)
 class IommuConfig(Layout):
     """``struct virtio_iommu_config`` (section 5.13.4): only ``page_size_mask`` is always there.
 
@@ -119,7 +115,6 @@ class IommuStatus(IntEnum):
     NOMEM = 8
 
 
-@dataclass(frozen=True, slots=True)
 class IommuReqHead(Layout):
     """``struct virtio_iommu_req_head``: begins the device-readable part of each request (section 5.13.6)."""
 
@@ -127,7 +122,6 @@ class IommuReqHead(Layout):
     reserved: Annotated[bytes, "3s"] = bytes(3)
 
 
-@dataclass(frozen=True, slots=True)
 class IommuReqTail(Layout):
     """``struct virtio_iommu_req_tail``: ends each request; written by the device (section 5.13.6).
 
@@ -144,8 +138,7 @@ class IommuAttachFlag(IntFlag):
     BYPASS = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IommuReqAttach(Layout):
+class IommuReqAttach(Layout, kw_only=True):
     """``struct virtio_iommu_req_attach`` without its tail (section 5.13.6.3)."""
 
     head: IommuReqHead = IommuReqHead(IommuReqType.ATTACH)
@@ -155,8 +148,7 @@ class IommuReqAttach(Layout):
     reserved: Annotated[bytes, "4s"] = bytes(4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IommuReqDetach(Layout):
+class IommuReqDetach(Layout, kw_only=True):
     """``struct virtio_iommu_req_detach`` without its tail (section 5.13.6.4)."""
 
     head: IommuReqHead = IommuReqHead(IommuReqType.DETACH)
@@ -173,8 +165,7 @@ class IommuMapFlag(IntFlag):
     MMIO = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IommuReqMap(Layout):
+class IommuReqMap(Layout, kw_only=True):
     """``struct virtio_iommu_req_map`` without its tail (section 5.13.6.5); ``virt_end`` is within the range."""
 
     head: IommuReqHead = IommuReqHead(IommuReqType.MAP)
@@ -185,8 +176,7 @@ class IommuReqMap(Layout):
     flags: U32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IommuReqUnmap(Layout):
+class IommuReqUnmap(Layout, kw_only=True):
     """``struct virtio_iommu_req_unmap`` without its tail (section 5.13.6.6); ``virt_end`` is within the range."""
 
     head: IommuReqHead = IommuReqHead(IommuReqType.UNMAP)
@@ -196,8 +186,7 @@ class IommuReqUnmap(Layout):
     reserved: Annotated[bytes, "4s"] = bytes(4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IommuReqProbe(Layout):
+class IommuReqProbe(Layout, kw_only=True):
     """The device-readable part of ``struct virtio_iommu_req_probe`` (section 5.13.6.7).
 
     The device writes ``probe_size`` bytes of properties after it, then the tail.
@@ -215,7 +204,6 @@ class IommuProbeType(IntEnum):
     RESV_MEM = 1
 
 
-@dataclass(frozen=True, slots=True)
 class IommuProbeProperty(Layout):
     """``struct virtio_iommu_probe_property`` (section 5.13.6.7); ``length`` bytes follow it.
 
@@ -233,7 +221,6 @@ class IommuResvMemType(IntEnum):
     MSI = 1
 
 
-@dataclass(frozen=True, slots=True)
 class IommuProbeResvMem(Layout):
     """``struct virtio_iommu_probe_resv_mem`` (section 5.13.6.8.1); ``end`` is within the range."""
 
@@ -262,7 +249,6 @@ class IommuFaultFlag(IntFlag):
     ADDRESS = 1 << 8
 
 
-@dataclass(frozen=True, slots=True)
 class IommuFault(Layout):
     """``struct virtio_iommu_fault``: what the device writes into a buffer of eventq (section 5.13.6.9)."""
 

@@ -6,7 +6,6 @@ It must not know which blocks a guest wants plugged, nor when.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
@@ -46,7 +45,6 @@ MEM = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class MemConfig(Layout):
     """``struct virtio_mem_config`` (section 5.15.4): the driver writes nothing of it."""
 
@@ -69,7 +67,6 @@ class MemReqType(IntEnum):
     STATE = 3
 
 
-@dataclass(frozen=True, slots=True)
 class MemReqBlocks(Layout):
     """``struct virtio_mem_req_plug``, ``_unplug`` and ``_state``, which are alike (section 5.15.6)."""
 
@@ -78,7 +75,6 @@ class MemReqBlocks(Layout):
     padding: Annotated[bytes, "6s"] = bytes(6)
 
 
-@dataclass(frozen=True, slots=True)
 class MemReq(Layout):
     """``struct virtio_mem_req``, 24 bytes (section 5.15.6); ``u`` is its union, of no meaning to UNPLUG_ALL."""
 
@@ -104,14 +100,12 @@ class MemState(IntEnum):
     MIXED = 2
 
 
-@dataclass(frozen=True, slots=True)
 class MemRespState(Layout):
     """``struct virtio_mem_resp_state`` (section 5.15.6.6); Linux calls ``type`` ``state``."""
 
     type: U16
 
 
-@dataclass(frozen=True, slots=True)
 class MemResp(Layout):
     """``struct virtio_mem_resp``, 10 bytes (section 5.15.6); ``u`` is its union, of no meaning but to STATE."""
 

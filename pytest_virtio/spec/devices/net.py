@@ -7,7 +7,6 @@ It must not know what is in a packet, how it is put into a queue, nor when a dri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
@@ -142,7 +141,6 @@ class NetHashType(IntFlag):
     UDP_EX = 1 << 8
 
 
-@dataclass(frozen=True, slots=True)
 class NetConfig(Layout):
     """``struct virtio_net_config`` (section 5.1.4): every field depends on a feature.
 
@@ -181,7 +179,6 @@ class NetHdrGso(IntEnum):
     ECN = 0x80
 
 
-@dataclass(frozen=True, slots=True)
 class NetHdrLegacy(Layout):
     """``struct virtio_net_hdr`` without ``num_buffers``, 10 bytes (section 5.1.6.1).
 
@@ -196,7 +193,6 @@ class NetHdrLegacy(Layout):
     csum_offset: U16 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class NetHdr(Layout):
     """``struct virtio_net_hdr``, 12 bytes (section 5.1.6): precedes each packet with VERSION_1 or MRG_RXBUF.
 
@@ -213,7 +209,6 @@ class NetHdr(Layout):
     num_buffers: U16 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class NetHdrHash(Layout):
     """``struct virtio_net_hdr`` with the fields of HASH_REPORT, 20 bytes (section 5.1.6)."""
 
@@ -289,7 +284,6 @@ class NetCtrlGuestOffloads(IntEnum):
     SET = 0
 
 
-@dataclass(frozen=True, slots=True)
 class NetCtrl(Layout):
     """The head of ``struct virtio_net_ctrl`` (section 5.1.6.5); data follow it, and one byte of :class:`NetAck`.
 
@@ -300,14 +294,12 @@ class NetCtrl(Layout):
     command: U8
 
 
-@dataclass(frozen=True, slots=True)
 class NetCtrlMac(Layout):
     """The head of ``struct virtio_net_ctrl_mac`` (section 5.1.6.5.2); ``entries`` addresses of 6 bytes follow it."""
 
     entries: U32
 
 
-@dataclass(frozen=True, slots=True)
 class NetCtrlMqPairsSet(Layout):
     """``struct virtio_net_ctrl_mq_pairs_set`` (section 5.1.6.5.6): data of VQ_PAIRS_SET."""
 

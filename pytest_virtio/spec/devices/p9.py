@@ -6,8 +6,6 @@ It must not know 9P itself, whose messages are all that goes through the queue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.features import Feature
 from pytest_virtio.spec.layout import U16, Layout
@@ -36,7 +34,6 @@ P9 = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class P9Config(Layout):
     """The head of ``struct virtio_9p_config``, with MOUNT_TAG: ``tag_len`` bytes of ``tag`` follow, without a NUL."""
 

@@ -6,7 +6,6 @@ It must not know where the memory is mapped, nor when a guest flushes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from pytest_virtio.spec.device_type import DeviceType
@@ -39,7 +38,6 @@ PMEM = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class PmemConfig(Layout):
     """``struct virtio_pmem_config`` (section 5.19.4); of no meaning with SHMEM_REGION. ``size_`` is its ``size``."""
 
@@ -53,14 +51,12 @@ class PmemReqType(IntEnum):
     FLUSH = 0
 
 
-@dataclass(frozen=True, slots=True)
 class PmemReq(Layout):
     """``struct virtio_pmem_req`` (section 5.19)."""
 
     type: U32 = PmemReqType.FLUSH
 
 
-@dataclass(frozen=True, slots=True)
 class PmemResp(Layout):
     """``struct virtio_pmem_resp`` (section 5.19): 0, or anything else when the flush failed."""
 

@@ -6,7 +6,6 @@ It must not know SCSI's own commands, statuses and sense data, nor how a request
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
@@ -64,7 +63,6 @@ SCSI = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiConfig(Layout):
     """``struct virtio_scsi_config`` (section 5.6.4): all of it is always there.
 
@@ -92,7 +90,6 @@ class ScsiTaskAttr(IntEnum):
     ACA = 3
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiReqCmd(Layout):
     """The head of ``struct virtio_scsi_req_cmd`` (section 5.6.6.1).
 
@@ -107,7 +104,6 @@ class ScsiReqCmd(Layout):
     crn: U8 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiReqCmdPi(Layout):
     """The head of ``struct virtio_scsi_req_cmd`` with T10_PI, as Linux and QEMU have it: the CDB follows.
 
@@ -143,7 +139,6 @@ class ScsiResponse(IntEnum):
     INCORRECT_LUN = 12
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiRespCmd(Layout):
     """The device-writable head of ``struct virtio_scsi_req_cmd`` (section 5.6.6.1).
 
@@ -179,7 +174,6 @@ class ScsiTmfSubtype(IntEnum):
     QUERY_TASK_SET = 7
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiCtrlTmf(Layout):
     """``struct virtio_scsi_ctrl_tmf`` (section 5.6.6.2) without its end, one byte of :class:`ScsiResponse`."""
 
@@ -200,7 +194,6 @@ class ScsiAsyncEvent(IntFlag):
     DEVICE_BUSY = 64
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiCtrlAn(Layout):
     """``struct virtio_scsi_ctrl_an`` (section 5.6.6.2) without its end, :class:`ScsiCtrlAnResp`."""
 
@@ -209,7 +202,6 @@ class ScsiCtrlAn(Layout):
     event_requested: U32
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiCtrlAnResp(Layout):
     """The device-writable end of ``struct virtio_scsi_ctrl_an`` (section 5.6.6.2)."""
 
@@ -234,7 +226,6 @@ class ScsiResetReason(IntEnum):
     REMOVED = 2
 
 
-@dataclass(frozen=True, slots=True)
 class ScsiEvent(Layout):
     """``struct virtio_scsi_event``: what the device writes into a buffer of eventq (section 5.6.6.3)."""
 

@@ -6,7 +6,6 @@ Of control elements it holds the codes alone. It must not know how sound is play
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Final
 
@@ -59,7 +58,6 @@ SOUND = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class SoundConfig(Layout):
     """``struct virtio_snd_config`` (section 5.14.4); ``controls`` depends on CTLS. The driver writes nothing of it."""
 
@@ -101,14 +99,12 @@ class SoundCode(IntEnum):
     S_IO_ERR = 0x8003
 
 
-@dataclass(frozen=True, slots=True)
 class SoundHdr(Layout):
     """``struct virtio_snd_hdr``: begins each message of controlq, both parts, and each event (section 5.14.6)."""
 
     code: U32
 
 
-@dataclass(frozen=True, slots=True)
 class SoundEvent(Layout):
     """``struct virtio_snd_event``: what the device writes into a buffer of eventq (section 5.14.6)."""
 
@@ -123,7 +119,6 @@ class SoundDirection(IntEnum):
     INPUT = 1
 
 
-@dataclass(frozen=True, slots=True)
 class SoundQueryInfo(Layout):
     """``struct virtio_snd_query_info``: the request of every R_*_INFO (section 5.14.6.1).
 
@@ -136,7 +131,6 @@ class SoundQueryInfo(Layout):
     size_: U32
 
 
-@dataclass(frozen=True, slots=True)
 class SoundInfo(Layout):
     """``struct virtio_snd_info``: begins each structure of an answer (section 5.14.6.1)."""
 
@@ -149,7 +143,6 @@ class SoundJackFeature(IntEnum):
     REMAP = 0
 
 
-@dataclass(frozen=True, slots=True)
 class SoundJackInfo(Layout):
     """``struct virtio_snd_jack_info`` (section 5.14.6.4.1)."""
 
@@ -220,7 +213,6 @@ class SoundPcmRate(IntEnum):
     RATE_384000 = 13
 
 
-@dataclass(frozen=True, slots=True)
 class SoundPcmInfo(Layout):
     """``struct virtio_snd_pcm_info`` (section 5.14.6.6.2)."""
 
@@ -234,7 +226,6 @@ class SoundPcmInfo(Layout):
     padding: Annotated[bytes, "5s"]
 
 
-@dataclass(frozen=True, slots=True)
 class SoundPcmHdr(Layout):
     """``struct virtio_snd_pcm_hdr``: all there is to R_PCM_PREPARE, RELEASE, START and STOP (section 5.14.6.6)."""
 
@@ -242,7 +233,6 @@ class SoundPcmHdr(Layout):
     stream_id: U32
 
 
-@dataclass(frozen=True, slots=True)
 class SoundPcmSetParams(Layout):
     """``struct virtio_snd_pcm_set_params`` (section 5.14.6.6.3)."""
 
@@ -256,14 +246,12 @@ class SoundPcmSetParams(Layout):
     padding: U8 = 0
 
 
-@dataclass(frozen=True, slots=True)
 class SoundPcmXfer(Layout):
     """``struct virtio_snd_pcm_xfer``: begins each buffer of tx and rx (section 5.14.6.8)."""
 
     stream_id: U32
 
 
-@dataclass(frozen=True, slots=True)
 class SoundPcmStatus(Layout):
     """``struct virtio_snd_pcm_status``: ends each buffer of tx and rx; written by the device (section 5.14.6.8)."""
 
@@ -313,7 +301,6 @@ class SoundChmapPosition(IntEnum):
     BRC = 36
 
 
-@dataclass(frozen=True, slots=True)
 class SoundChmapInfo(Layout):
     """``struct virtio_snd_chmap_info`` (section 5.14.6.9.1): ``channels`` bytes of ``positions`` are valid."""
 

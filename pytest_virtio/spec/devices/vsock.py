@@ -6,7 +6,6 @@ It must not know how a connection proceeds, nor how credit is counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -50,7 +49,6 @@ VSOCK = DeviceType(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class VsockConfig(Layout):
     """``struct virtio_vsock_config`` (section 5.10.4): the guest's own address."""
 
@@ -91,7 +89,6 @@ class VsockSeq(IntFlag):
     EOR = 2
 
 
-@dataclass(frozen=True, slots=True)
 class VsockHdr(Layout):
     """``struct virtio_vsock_hdr``: precedes the ``len`` bytes of each packet of tx and rx (section 5.10.6)."""
 
@@ -113,7 +110,6 @@ class VsockEventId(IntEnum):
     TRANSPORT_RESET = 0
 
 
-@dataclass(frozen=True, slots=True)
 class VsockEvent(Layout):
     """``struct virtio_vsock_event``: what the device writes into a buffer of eventq (section 5.10.6.7)."""
 

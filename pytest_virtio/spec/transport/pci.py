@@ -5,7 +5,6 @@ Responsible for ids, registers and bits; must not know how configuration space o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from pytest_virtio.spec.layout import U8, U16, U32, Layout
@@ -83,7 +82,6 @@ class CapabilityType(IntEnum):
     VENDOR_CFG = 9
 
 
-@dataclass(frozen=True, slots=True)
 class Capability(Layout):
     """``struct virtio_pci_cap`` (4.1.4), with the multiplier that follows it in a notification capability (4.1.4.4)."""
 
@@ -99,7 +97,6 @@ class Capability(Layout):
     notify_off_multiplier: U32
 
 
-@dataclass(frozen=True, slots=True)
 class MsixCapability(Layout):
     """The MSI-X capability (PCI 3.0 section 6.8.2)."""
 
@@ -123,7 +120,6 @@ class MsixControl(IntFlag):
     ENABLE = 0x8000
 
 
-@dataclass(frozen=True, slots=True)
 class MsixEntry(Layout):
     """An entry of the MSI-X table (PCI 3.0 section 6.8.2.6): the message, and bit 0 of ``control`` masks it."""
 
