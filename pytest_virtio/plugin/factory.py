@@ -16,7 +16,7 @@ from pytest_virtio.errors import MissingError, UsageError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.launch import launch
 from pytest_virtio.plugin.carried import carry
-from pytest_virtio.plugin.session import VirtioSession
+from pytest_virtio.plugin.session import VirtioSession, is_scripted
 
 __all__ = ("VirtioFactory",)
 
@@ -64,7 +64,7 @@ class _Block:
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
         try:
-            running = launch(self._spec, self._session.host(self._qemu))
+            running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
         except MissingError as error:
             if self._session.settings.missing != "skip":
                 raise

@@ -14,14 +14,14 @@ import pytest
 __all__ = ("Settings", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
-GUESTS = ("firmware", "linux")
+GUESTS = ("scripted", "firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
 _PATHS = ("kernel", "initrd", "modules")
 
 _OPTIONS = (
     ("qemu", "PATH", None, "the QEMU binary: a path or a name on PATH (default: qemu-system-x86_64)"),
-    ("guest", "NAME", GUESTS, "the guest of tests that name none: firmware or linux"),
+    ("guest", "NAME", GUESTS, "the guest of tests that name none: scripted (default), firmware or linux"),
     (
         "kernel",
         "FILE",

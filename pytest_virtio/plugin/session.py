@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
     from pytest_virtio.handle import Virtio
     from pytest_virtio.launch import Host
+    from pytest_virtio.vm.capabilities import Capabilities
 
-__all__ = ("VirtioSession", "started_session", "virtio_session")
+__all__ = ("VirtioSession", "is_scripted", "started_session", "virtio_session")
 
 _KEY = pytest.StashKey["VirtioSession"]()
 
@@ -38,32 +39,49 @@ class VirtioSession:
         self.settings = Settings.from_config(config)
         self._config = config
         self._living: list[_Living] = []
-        self._hosts: dict[str, Host] = {}
+        self._known: dict[str, Capabilities] = {}
+        self._choices: dict[str, None] = {}
         self._missing: dict[str, str] = {}
         self._announced: set[str] = set()
 
-    def host(self, qemu: str | Path) -> Host:
+    @property
+    def default_guest(self) -> str:
+        """The guest of tests that name none."""
+        return self.settings.guest or "scripted"
+
+    def host(self, qemu: str | Path, *, halted: bool) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
+
+        :param halted: whether the CPU is to sleep, for the guest is scripted.
 
         :raises MissingError: when it is not there, not executable or not a QEMU.
         """
         from pytest_virtio.launch import Host
-        from pytest_virtio.vm import accelerator, capabilities
+        from pytest_virtio.vm import accelerator
 
-        key = str(qemu)
-        if key in self._missing:
-            raise MissingError(self._missing[key])
-        if key not in self._hosts:
+        known = self._capabilities(str(qemu))
+        if halted:
+            # No kernel runs in it, so none need be at hand to see what it runs on.
+            chosen = accelerator.for_halted(self.settings.accel)
+        else:
+            chosen = accelerator.choose(self.settings.accel, Path(known.program), self._probe_kernel)
+        host = Host(Path(known.program), known, chosen)
+        self._choices.setdefault(_choice(host))
+        return host
+
+    def _capabilities(self, qemu: str) -> Capabilities:
+        from pytest_virtio.vm import capabilities
+
+        if qemu in self._missing:
+            raise MissingError(self._missing[qemu])
+        if qemu not in self._known:
             try:
-                program = _program(key)
-                known = capabilities.capabilities(program)
+                self._known[qemu] = capabilities.capabilities(_program(qemu))
             except MissingError as error:
                 # Looking again would cost each test the time that the first one waited.
-                self._missing[key] = str(error)
+                self._missing[qemu] = str(error)
                 raise
-            chosen = accelerator.choose(self.settings.accel, program, self._probe_kernel)
-            self._hosts[key] = Host(program, known, chosen)
-        return self._hosts[key]
+        return self._known[qemu]
 
     def spec(self, devices: tuple[Any, ...], options: dict[str, Any]) -> VmSpec:
         """A declaration, completed by what the user set for the run.
@@ -76,7 +94,7 @@ class VirtioSession:
         from pytest_virtio.declare.spec import vm_spec
 
         settings = self.settings
-        defaults = {"guest": settings.guest or "scripted", "machine": settings.machine, "timeout": settings.timeout}
+        defaults = {"guest": self.default_guest, "machine": settings.machine, "timeout": settings.timeout}
         spec = vm_spec(devices, {name: value for name, value in options.items() if value is not None}, defaults)
         guest = spec.guest
         if isinstance(guest, Linux):
@@ -98,8 +116,8 @@ class VirtioSession:
         return [living.virtio for living in self._living if concerns(living.makers, item)]
 
     def choices(self) -> list[str]:
-        """What was chosen and why, a line for each QEMU."""
-        return [_choice(host) for host in self._hosts.values()]
+        """What was chosen and why, a line for each QEMU and accelerator."""
+        return list(self._choices)
 
     def news(self) -> list[str]:
         """The choices since the last call."""
@@ -126,6 +144,11 @@ def virtio_session(config: pytest.Config) -> VirtioSession:
 def started_session(config: pytest.Config) -> VirtioSession | None:
     """The run's shared state if there is any: None in a run that uses no VM."""
     return config.stash.get(_KEY, None)
+
+
+def is_scripted(guest: object) -> bool:
+    """Whether a marker's guest is the scripted one, by name or as an object."""
+    return guest == "scripted" or type(guest).__name__ == "Scripted"
 
 
 def _choice(host: Host) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from pytest_virtio.errors import VirtioError
-from pytest_virtio.plugin.session import started_session, virtio_session
+from pytest_virtio.errors import UsageError, VirtioError
+from pytest_virtio.plugin.marker import marked
+from pytest_virtio.plugin.session import is_scripted, started_session, virtio_session
 
 __all__ = (
     "pytest_report_collectionfinish",
@@ -33,7 +34,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         return []
     session = virtio_session(config)
     try:
-        session.host(session.settings.qemu)
+        for halted in sorted({is_scripted(guest) for guest in _guests(items, session.default_guest)}, reverse=True):
+            session.host(session.settings.qemu, halted=halted)
     except (VirtioError, OSError) as error:
         return [f"virtio: {error}"]
     return session.news()
@@ -76,6 +78,17 @@ def _takes_the_runs_qemu(item: pytest.Item) -> bool:
         return False
     chooses = known.get("virtio_qemu", ())
     return not chooses or chooses[-1].func.__module__.startswith("pytest_virtio.")
+
+
+def _guests(items: Sequence[pytest.Item], default: str) -> Iterator[Any]:
+    """The guests that the marks of virtio tests name; what fixtures choose is not known before they run."""
+    for item in items:
+        if _takes_the_runs_qemu(item) and any(item.iter_markers("virtio")):
+            try:
+                yield marked(item).options.get("guest") or default
+            except UsageError:
+                # The test itself will say so.
+                continue
 
 
 def _unsaid(config: pytest.Config) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pytest_virtio.vm.capabilities import capabilities, memory_of
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
-__all__ = ("Accelerator", "choose", "remembered")
+__all__ = ("Accelerator", "choose", "for_halted", "remembered")
 
 DEVICE = Path("/dev/kvm")
 FIRST_WORD = b"Linux version"
@@ -38,6 +38,13 @@ class Accelerator:
 
     name: str
     reason: str
+
+
+def for_halted(requested: str) -> Accelerator:
+    """The accelerator for a VM whose CPU is halted by the first instruction: any will do, and TCG is always there."""
+    if requested != "auto":
+        return Accelerator(requested, "as asked for")
+    return Accelerator("tcg", "the CPU of a scripted guest sleeps")
 
 
 def choose(requested: str, program: Path, kernel: Callable[[], Path | None]) -> Accelerator:

@@ -71,7 +71,7 @@ def test_a_home_is_found(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("ini", "words"),
     [
-        ("virtio_guest = linus", "virtio_guest = linus: one of firmware, linux is expected"),
+        ("virtio_guest = linus", "virtio_guest = linus: one of scripted, firmware, linux is expected"),
         ("virtio_timeout = soon", "virtio-timeout 'soon': a number of seconds above 0 is expected"),
         ("virtio_timeout = -1", "virtio-timeout '-1': a number of seconds above 0 is expected"),
         ("virtio_timeout = nan", "virtio-timeout 'nan': a number of seconds above 0 is expected"),
@@ -151,7 +151,7 @@ def test_the_run_fills_in_what_is_left_open(run: Run, pytester: pytest.Pytester)
         ("guest='firmware'", "UsageError: no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test"),
         ("Net, guest='firmware'", "UsageError: *Net*is not a device declaration; write Net()"),
         ("Net(), guest='linus'", "UnknownNameError: unknown guest: 'linus'. Did you mean 'linux'?"),
-        ("Net()", "NotSupportedError: guest='scripted', the default, is not in this version yet*"),
+        ("Net(), guest=Scripted(without='MQ')", "UsageError: Scripted(without='MQ'): write sets of features *"),
         ("Net(), transport='usb', guest='linux'", "UnknownNameError: unknown transport: 'usb'.*"),
         ("Net(id='a'), Blk(id='a'), guest='linux'", "UsageError: *'a'*"),
     ],
