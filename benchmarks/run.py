@@ -17,6 +17,7 @@ from pathlib import Path
 import bench_boot
 import bench_import
 import bench_memory
+import bench_scripted
 import bench_status
 from figures import Figure, plain, table
 from harness import BenchmarkError
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "status": bench_status,
     "import": bench_import,
     "memory": bench_memory,
+    "scripted": bench_scripted,
 }
 
 

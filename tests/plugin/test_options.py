@@ -151,7 +151,6 @@ def test_the_run_fills_in_what_is_left_open(run: Run, pytester: pytest.Pytester)
         ("guest='firmware'", "UsageError: no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test"),
         ("Net, guest='firmware'", "UsageError: *Net*is not a device declaration; write Net()"),
         ("Net(), guest='linus'", "UnknownNameError: unknown guest: 'linus'. Did you mean 'linux'?"),
-        ("Net(), guest=Scripted(without='MQ')", "UsageError: Scripted(without='MQ'): write sets of features *"),
         ("Net(), transport='usb', guest='linux'", "UnknownNameError: unknown transport: 'usb'.*"),
         ("Net(id='a'), Blk(id='a'), guest='linux'", "UsageError: *'a'*"),
     ],
