@@ -233,3 +233,32 @@ def test_descriptors_by_hand_stay_in_the_ring(index: int) -> None:
             ring.write_descriptor(index, 0, 0, 0, 0)
         with pytest.raises(UsageError, match="a descriptor has 64 bits for the address"):
             ring.write_descriptor(0, 0, 0, 0x10000, 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind.event_idx], ids=str)
+def test_notification_is_wanted_for_the_entry_asked_for(kind: Kind) -> None:
+    """2.7.10.1, 2.8.10: at every place of two laps, for entries to come and for those just passed."""
+    both = pair(kind)
+    to_come = range(2 * kind.size) if kind.packed else [*range(2 * kind.size), 65534, 65535]
+    for ahead in to_come:
+        for count in range(1, kind.size + 1):
+            both.device.ask(ahead)
+            assert go_round(both, count) == (ahead < count)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
+def test_interrupts_are_asked_for_and_not(kind: Kind) -> None:
+    both = pair(kind)
+    for lap in range(30):
+        suppressed = lap % 3 == 2
+        both.ring.suppress_interrupts(suppressed)
+        for count in range(1, kind.size + 1):
+            for _ in range(count):
+                both.ring.add([IN])
+            both.ring.publish()
+            interrupts = [both.device.complete([element], 0) for element in both.device.fetch()]
+            # With the event index the first one is enough until it is taken (2.7.7, 2.8.10).
+            after_first = not suppressed and not kind.event_idx
+            assert interrupts == [not suppressed] + [after_first] * (count - 1)
+            while both.ring.take_used():
+                pass
