@@ -48,14 +48,14 @@ def number_bridges(look: Callable[[], tuple[PciFunction, ...]], host: PciHost) -
 
 
 def _open(host: PciHost, address: PciAddress, number: int) -> None:
-    """Number the bus behind a bridge and open its windows: memory always, I/O while there is room for it."""
+    """Number the bus behind a bridge and open its windows: memory always, I/O while that leaves as much to bus 0."""
     memory = host.memory[0].take(MEMORY_BYTES)
     host.memory[number] = Range(f"the memory window of bus {number}", memory, memory + MEMORY_BYTES)
     bridge = Function(host, address)
     bridge.put(_BUS_NUMBERS, number << 8 | number << 16)
     bridge.put(_MEMORY_WINDOW, memory >> 16 & 0xFFF0 | memory + MEMORY_BYTES - 1 & 0xFFF00000)
     bridge.put(_PREFETCHABLE_WINDOW, _CLOSED)
-    if host.io[0].has(IO_BYTES):
+    if host.io[0].has(2 * IO_BYTES):
         io = host.io[0].take(IO_BYTES)
         host.io[number] = Range(f"the I/O window of bus {number}", io, io + IO_BYTES)
         bridge.put(_IO_WINDOW, io >> 8 & 0xF0 | io & 0xF000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pytest_virtio.bus.pci import Bar, Function
 from pytest_virtio.bus.registers import Window
 from pytest_virtio.bus.transport import Message
-from pytest_virtio.errors import NotSupportedError
+from pytest_virtio.errors import DriverError, NotSupportedError
 from pytest_virtio.spec.transport.pci import MsixCapability, MsixControl, MsixEntry
 from pytest_virtio.spec.transport.register import Register
 from pytest_virtio.vm.qtest import Qtest
@@ -19,19 +19,35 @@ _BAR_NUMBER = 7
 
 
 class Msix:
-    """The MSI-X capability of a function and its table; ``vectors`` is 0 if it has none."""
+    """The MSI-X capability of a function and its table; ``vectors`` is 0 if it has none.
+
+    :raises DriverError: when it has one whose table is nowhere.
+    """
 
     def __init__(
         self, wire: Qtest, function: Function, found: tuple[int, MsixCapability] | None, bars: dict[int, Bar]
     ) -> None:
         self._function = function
         self.vectors = 0
-        self._place, self._table = 0, Window(wire, "memory", 0, "MSI-X table")
+        self.enabled = False
+        """Whether it was when this was made."""
+        self._place, self._table = 0, Window(wire, "memory", 0, 0, "MSI-X table")
         if found is not None:
             self._place, capability = found
             self.vectors = capability.vectors
-            base = bars[capability.table & _BAR_NUMBER].address + (capability.table & ~_BAR_NUMBER)
-            self._table = Window(wire, "memory", base, "MSI-X table")
+            self.enabled = bool(capability.control & MsixControl.ENABLE)
+            self._table = self._found(wire, capability, bars)
+
+    def _found(self, wire: Qtest, capability: MsixCapability, bars: dict[int, Bar]) -> Window:
+        number, offset = capability.table & _BAR_NUMBER, capability.table & ~_BAR_NUMBER
+        length, bar = self.vectors * MsixEntry.size(), bars.get(number)
+        if bar is None or bar.space != "memory" or offset + length > bar.size:
+            raise DriverError(
+                f"the MSI-X table of the function at {self._function.address} is nowhere",
+                step="finding the registers",
+                seen=f"{self.vectors} vectors at {offset:#x} in BAR {number} ({bar})",
+            )
+        return Window(wire, "memory", bar.address + offset, length, "MSI-X table")
 
     def set_messages(self, messages: tuple[Message, ...]) -> None:
         """Fill the table from its beginning, and enable MSI-X.

@@ -123,8 +123,9 @@ class Function:
         while number < len(read_back):
             flags = config[Config.BARS[number].offset]
             wide = not flags & _IO_BAR and bool(flags & _BAR_64) and number + 1 < len(read_back)
-            if read_back[number]:
-                self._map(number, _size(read_back[number : number + 1 + wide], flags), flags, wide=wide)
+            size = _size(read_back[number : number + 1 + wide], flags)
+            if size:
+                self._map(number, size, flags, wide=wide)
             number += 1 + wide
         self.put(Config.COMMAND, Command.IO | Command.MEMORY | Command.MASTER)
         return self._bars
@@ -154,7 +155,8 @@ class Function:
 
 
 def _size(read_back: list[int], flags: int) -> int:
-    """How large a BAR is, by what it reads after all ones were written: the bits that stay 0 are its size."""
+    """How large a BAR is, by what it reads after all ones were written: the bits that stay 0 are its size. 0: it is
+    not there."""
     mask = read_back[0] & ~(_IO_FLAGS if flags & _IO_BAR else _MEMORY_FLAGS)
     if len(read_back) == 1:
         return -mask & 0xFFFFFFFF

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytest_virtio.errors import UsageError
+from pytest_virtio.spec.layout import ByteOrder
 from pytest_virtio.spec.transport.register import Register
 from pytest_virtio.vm.qtest import Qtest, Read, Space, Write
 
@@ -18,13 +20,26 @@ QUEUES_AT_ONCE = 8
 
 
 class Window:
-    """Registers from ``base`` on.
+    """``length`` bytes of registers from ``base`` on.
 
     :param title: what the window is called in messages: ``"common configuration"``.
+    :param native: the guest's byte order: it says which bytes in a row a number on the wire stands for.
+    :param order: the registers' own.
     """
 
-    def __init__(self, wire: Qtest, space: Space, base: int, title: str) -> None:
-        self.wire, self.space, self.base, self.title = wire, space, base, title
+    def __init__(
+        self,
+        wire: Qtest,
+        space: Space,
+        base: int,
+        length: int,
+        title: str,
+        native: ByteOrder = "little",
+        order: ByteOrder = "little",
+    ) -> None:
+        self.wire, self.space, self.base, self.length, self.title = wire, space, base, length, title
+        self._native: ByteOrder = native
+        self._order: ByteOrder = order
 
     def name(self, register: Register) -> str:
         """``device_status (common configuration + 0x14, at 0xe0000014)``"""
@@ -32,11 +47,12 @@ class Window:
 
     def get(self, register: Register) -> int:
         """Read a register, after all posted writes."""
-        return self.wire.read(self.space, self.base + register.offset, register.size)
+        return self.exchange((self.reading(register),))[0]
 
     def put(self, register: Register, value: int) -> None:
         """Post a write of a register."""
-        self.wire.write(self.space, self.base + register.offset, register.size, value)
+        write = self.writing(register, value)
+        self.wire.write(write.space, write.address, write.size, write.value)
 
     def put_wide(self, halves: tuple[Register, Register], value: int) -> None:
         """Post a write of 64 bits as two of 32."""
@@ -44,16 +60,18 @@ class Window:
         self.put(halves[1], value >> 32)
 
     def reading(self, register: Register) -> Read:
-        """The operation that reads a register."""
+        """The operation that reads a register, for :meth:`exchange`."""
         return Read(self.space, self.base + register.offset, register.size)
 
     def writing(self, register: Register, value: int) -> Write:
         """The operation that writes a register."""
-        return Write(self.space, self.base + register.offset, register.size, value)
+        return Write(self.space, self.base + register.offset, register.size, self._turned(value, register.size))
 
     def exchange(self, operations: Sequence[Read | Write]) -> list[int]:
         """Do several operations in one conversation; what was read."""
-        return self.wire.exchange(operations)
+        values = self.wire.exchange(operations)
+        sizes = [operation.size for operation in operations if isinstance(operation, Read)]
+        return [self._turned(value, size) for value, size in zip(values, sizes, strict=True)]
 
     def count_queues(self, select: Register, size: Register) -> list[int]:
         """The sizes of the virtqueues up to the first that isn't there, where nothing else tells how many they are."""
@@ -69,22 +87,36 @@ class Window:
         return sizes
 
     def read_bytes(self, offset: int, length: int) -> bytes:
-        """Read a stretch by the widest aligned accesses that fit, 4 bytes at the most."""
-        pieces = list(_pieces(offset, length))
-        values = self.exchange([Read(self.space, self.base + place, size) for place, size in pieces])
-        return b"".join(value.to_bytes(size, "little") for (_, size), value in zip(pieces, values, strict=True))
+        """Read a stretch by the widest aligned accesses that fit, 4 bytes at the most. What lies beyond the window's
+        end is not there, so it may be shorter."""
+        pieces = list(_pieces(offset, min(offset + length, self.length)))
+        values = self.wire.exchange([Read(self.space, self.base + place, size) for place, size in pieces])
+        return b"".join(value.to_bytes(size, self._native) for (_, size), value in zip(pieces, values, strict=True))
 
     def write_bytes(self, offset: int, data: bytes) -> None:
-        """Post a write of a stretch, likewise."""
-        for place, size in _pieces(offset, len(data)):
-            value = int.from_bytes(data[place - offset : place - offset + size], "little")
+        """Post a write of a stretch, likewise.
+
+        :raises UsageError: when it goes beyond the window's end: something else is there.
+        """
+        end = offset + len(data)
+        if end > self.length:
+            raise UsageError(
+                f"{len(data)} bytes can't be written at {offset:#x}: the {self.title} is {self.length:#x} bytes long"
+            )
+        for place, size in _pieces(offset, end):
+            value = int.from_bytes(data[place - offset : place - offset + size], self._native)
             self.wire.write(self.space, self.base + place, size, value)
 
+    def _turned(self, value: int, size: int) -> int:
+        """A register's value for a number on the wire, and the other way."""
+        if self._native == self._order:
+            return value
+        return int.from_bytes(value.to_bytes(size, self._native), self._order)
 
-def _pieces(offset: int, length: int) -> Iterator[tuple[int, int]]:
+
+def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
     """Aligned pieces of 4, 2 or 1 bytes that cover a stretch."""
-    end = offset + length
-    while offset < end:
-        size = next(size for size in (4, 2, 1) if offset % size == 0 and offset + size <= end)
-        yield offset, size
-        offset += size
+    while start < end:
+        size = next(size for size in (4, 2, 1) if start % size == 0 and start + size <= end)
+        yield start, size
+        start += size

@@ -56,10 +56,13 @@ class Transport(Protocol):
         """Write what the driver accepts."""
 
     def read_config(self, offset: int, length: int) -> bytes:
-        """Read of the device's configuration space."""
+        """Read of the device's configuration space; what lies beyond its end is left out."""
 
     def write_config(self, offset: int, data: bytes) -> None:
-        """Write to the device's configuration space."""
+        """Write to the device's configuration space.
+
+        :raises UsageError: beyond its end.
+        """
 
     def config_generation(self) -> int:
         """Read the counter that changes with the configuration; 0 on legacy interfaces, which have none."""
@@ -76,8 +79,9 @@ class Transport(Protocol):
     def queue_in_reset(self, index: int) -> bool:
         """Whether the reset that was asked for is still under way."""
 
-    def notify(self, index: int, data: int) -> None:
-        """Kick a queue. ``data`` is what VIRTIO_F_NOTIFICATION_DATA adds in the upper 16 bits; 0 without it."""
+    def notify(self, index: int, data: int | None) -> None:
+        """Kick a queue that :meth:`queue_sizes` has found. ``data`` is what VIRTIO_F_NOTIFICATION_DATA adds in the
+        upper 16 bits; None without it."""
 
     def isr(self) -> int:
         """Read the interrupt status, which acknowledges it (:class:`~pytest_virtio.spec.transport.pci.IsrStatus`)."""

@@ -19,7 +19,8 @@ __all__ = ("LEGACY_PAGE", "MmioDevice")
 
 LEGACY_PAGE = 4096
 """What we choose for GuestPageSize and QueueAlign."""
-_CONFIG_LENGTH = 0x100
+_LENGTH = 0x200
+"""Of registers and configuration, in QEMU."""
 
 
 class MmioDevice:
@@ -38,10 +39,14 @@ class MmioDevice:
         :raises DriverError: when there is none.
         """
         self._wire = wire
-        self._registers = Window(wire, "memory", base, "MMIO registers")
-        magic, version, self.device_id = self._registers.exchange(
-            [self._registers.reading(r) for r in (Mmio.MAGIC_VALUE, Mmio.VERSION, Mmio.DEVICE_ID)]
-        )
+        # A legacy device's registers are in the guest's own order, the others' little-endian (4.2.2, 4.2.4).
+        for order in (native, "little"):
+            self._registers = Window(wire, "memory", base, _LENGTH, "MMIO registers", native, order)
+            magic, version, self.device_id = self._registers.exchange(
+                [self._registers.reading(r) for r in (Mmio.MAGIC_VALUE, Mmio.VERSION, Mmio.DEVICE_ID)]
+            )
+            if magic == MAGIC:
+                break
         self.legacy = version == LEGACY_VERSION
         self.order: ByteOrder = native if self.legacy else "little"
         self.title = f"virtio-mmio (version {version}) at {base:#x}"
@@ -84,7 +89,7 @@ class MmioDevice:
 
     def read_config(self, offset: int, length: int) -> bytes:
         """Read of the device's configuration."""
-        return self._registers.read_bytes(Mmio.CONFIG_OFFSET + offset, max(0, min(length, _CONFIG_LENGTH - offset)))
+        return self._registers.read_bytes(Mmio.CONFIG_OFFSET + offset, length)
 
     def write_config(self, offset: int, data: bytes) -> None:
         """Write to the device's configuration."""
@@ -121,9 +126,9 @@ class MmioDevice:
         self._registers.put(Mmio.QUEUE_SEL, index)
         return self._registers.get(Mmio.QUEUE_RESET) == 1
 
-    def notify(self, index: int, data: int) -> None:
+    def notify(self, index: int, data: int | None) -> None:
         """Kick a queue."""
-        self._registers.put(Mmio.QUEUE_NOTIFY, data << 16 | index)
+        self._registers.put(Mmio.QUEUE_NOTIFY, (data or 0) << 16 | index)
 
     def isr(self) -> int:
         """Read the interrupt status and acknowledge what it shows."""

@@ -56,8 +56,8 @@ class ModernPci:
         self._multiplier = capabilities[CapabilityType.NOTIFY_CFG].notify_off_multiplier
         # Absent where a device has no configuration (4.1.4.6).
         config = capabilities.get(CapabilityType.DEVICE_CFG)
-        self._config_length = config.length if config else 0
-        self._config = self._window(config, bars, "device configuration") if config else self._common
+        title = "device configuration"
+        self._config = self._window(config, bars, title) if config else Window(wire, "memory", 0, 0, title)
         self._msix = Msix(wire, function, msix, bars)
         self.vectors = self._msix.vectors
         self._notify_registers: dict[int, Register] = {}
@@ -73,7 +73,7 @@ class ModernPci:
                 step="finding the registers",
                 seen=f"{capability.length} bytes at {capability.offset_in_bar:#x} in BAR {capability.bar} ({bar})",
             )
-        return Window(self._wire, "memory", bar.address + capability.offset_in_bar, title)
+        return Window(self._wire, "memory", bar.address + capability.offset_in_bar, capability.length, title)
 
     def status(self) -> int:
         """Read the device status."""
@@ -99,7 +99,7 @@ class ModernPci:
 
     def read_config(self, offset: int, length: int) -> bytes:
         """Read of the device's configuration; what lies beyond its end is not there, so it may be shorter."""
-        return self._config.read_bytes(offset, max(0, min(length, self._config_length - offset)))
+        return self._config.read_bytes(offset, length)
 
     def write_config(self, offset: int, data: bytes) -> None:
         """Write to the device's configuration."""
@@ -143,13 +143,13 @@ class ModernPci:
         self._common.put(Common.QUEUE_SELECT, index)
         return self._common.get(Common.QUEUE_RESET) == 1
 
-    def notify(self, index: int, data: int) -> None:
+    def notify(self, index: int, data: int | None) -> None:
         """Kick a queue: 16 bits, or 32 with data (4.1.5.2)."""
         register = self._notify_registers[index]
-        if data:
-            self._notify.put(register, data << 16 | index)
-        else:
+        if data is None:
             self._notify.put(register._replace(size=2), index)
+        else:
+            self._notify.put(register, data << 16 | index)
 
     def isr(self) -> int:
         """Read and acknowledge the interrupt status."""

@@ -46,11 +46,11 @@ class LegacyPci:
                 f"{self.title}: no legacy header", step="finding the registers", expected="I/O in BAR 0", seen=str(bar)
             )
         self._wire = wire
-        self._header = Window(wire, "io", bar.address, "legacy header")
+        self._header = Window(wire, "io", bar.address, bar.size, "legacy header")
         self._msix = Msix(wire, function, msix, bars)
         self.vectors = self._msix.vectors
-        self._config_offset = Legacy.CONFIG_OFFSET
-        self._config_length = bar.size
+        self._config_offset = Legacy.CONFIG_OFFSET_WITH_MSIX if self._msix.enabled else Legacy.CONFIG_OFFSET
+        self._sizes: list[int] = []
         self.status_register = self._header.name(Legacy.DEVICE_STATUS)
         self.features_register = self._header.name(Legacy.DRIVER_FEATURES)
         self.queue_register = self._header.name(Legacy.QUEUE_SIZE)
@@ -73,8 +73,7 @@ class LegacyPci:
 
     def read_config(self, offset: int, length: int) -> bytes:
         """Read of the device's configuration, which follows the header."""
-        start = self._config_offset + offset
-        return self._header.read_bytes(start, max(0, min(length, self._config_length - start)))
+        return self._header.read_bytes(self._config_offset + offset, length)
 
     def write_config(self, offset: int, data: bytes) -> None:
         """Write to the device's configuration."""
@@ -86,10 +85,19 @@ class LegacyPci:
 
     def queue_sizes(self) -> list[int]:
         """Read every queue's size, up to the first that isn't there; legacy devices don't tell how many they are."""
-        return self._header.count_queues(Legacy.QUEUE_SELECT, Legacy.QUEUE_SIZE)
+        self._sizes = self._header.count_queues(Legacy.QUEUE_SELECT, Legacy.QUEUE_SIZE)
+        return self._sizes
 
     def setup_queue(self, index: int, size: int, areas: Areas) -> None:
-        """Tell the device where a queue is; its size is the device's to choose."""
+        """Tell the device where a queue is that :meth:`queue_sizes` has found.
+
+        :raises NotSupportedError: for another size than the device's, which can't be told (4.1.5.1.3.1).
+        """
+        if size != self._sizes[index]:
+            raise NotSupportedError(
+                f"{self.title}: a queue of {size} entries: a legacy interface leaves the size to the device, and this "
+                f"one has {self._sizes[index]}"
+            )
         self._header.put(Legacy.QUEUE_SELECT, index)
         self._header.put(Legacy.QUEUE_ADDRESS, areas.descriptors // LEGACY_QUEUE_ALIGN)
 
@@ -106,7 +114,7 @@ class LegacyPci:
         """False: it can't be."""
         return False
 
-    def notify(self, index: int, data: int) -> None:
+    def notify(self, index: int, data: int | None) -> None:
         """Kick a queue."""
         self._header.put(Legacy.QUEUE_NOTIFY, index)
 

@@ -44,7 +44,7 @@ class FirmwareGuest:
         """
         raise NotSupportedError(f"run({command!r}): firmware has no shell; guest='linux' has")
 
-    def driver(self, id: str) -> NoReturn:
+    def driver(self, id: str, kind: object = None) -> NoReturn:
         """There is no driver in the test process.
 
         :raises NotSupportedError: always.

@@ -81,7 +81,7 @@ class LinuxGuest:
         """
         return self._shell.run(command, timeout)
 
-    def driver(self, id: str) -> NoReturn:
+    def driver(self, id: str, kind: object = None) -> NoReturn:
         """There is no driver in the test process.
 
         :raises NotSupportedError: always.

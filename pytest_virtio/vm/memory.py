@@ -24,8 +24,9 @@ class GuestMemory:
     """The RAM of one VM: a sealed memory file and, from the first access on, our mapping of its low part."""
 
     def __init__(self, size: int) -> None:
-        """Create ``size`` bytes of RAM; nothing is allocated until it is written."""
+        """Create ``size`` bytes of RAM, some number of pages; nothing is allocated until it is written."""
         self.size = min(size, LOW_MEMORY)
+        """How much of it can be accessed here, from address 0 on."""
         self.fd = os.memfd_create("pytest-virtio-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, size)
@@ -35,7 +36,9 @@ class GuestMemory:
         except BaseException:
             os.close(self.fd)
             raise
-        # One item is read and written by one instruction, so that the other side never sees half an index.
+        # An item of a memoryview is copied by a memcpy of 2 constant bytes, which compilers make one instruction; at
+        # an even address the processor does that at once, so neither side ever sees half an index. (A slice of mmap
+        # is a memcpy of any length, which may well go byte by byte.)
         self._bytes = memoryview(self._map)
         self._words = self._bytes.cast("H")
 
@@ -77,9 +80,10 @@ class GuestMemory:
         self._words[address >> 1] = value
 
     def close(self) -> None:
-        """Unmap and forget it; QEMU keeps its own. May be called again."""
+        """Unmap and forget it; QEMU keeps its own. May be called again. From now on every access is a UsageError."""
         if self._map.closed:
             return
+        self.size = 0
         self._words.release()
         self._bytes.release()
         self._map.close()
@@ -94,7 +98,8 @@ class GuestMemory:
         self.close()
 
     def _outside(self, address: int, length: int) -> UsageError:
+        what = f"guest RAM: {length} bytes at {address:#x} can't be accessed"
+        if self._map.closed:
+            return UsageError(f"{what}: the VM has ended")
         odd = " (16 bits need an even address)" if address & 1 and length == 2 else ""
-        return UsageError(
-            f"guest RAM: {length} bytes at {address:#x} can't be accessed: it is 0x0 to {self.size:#x} here{odd}"
-        )
+        return UsageError(f"{what}: it is 0x0 to {self.size:#x} here{odd}")

@@ -158,6 +158,9 @@ class Qemu:
         :raises MonitorClosedError: when it has hung up and lives on, and in a process that was forked from ours.
         :raises QemuExitedError: when it is gone.
         """
+        if self._qtest is not None:
+            # Whoever asks QEMU wants to see what was written to its devices.
+            self._qtest.flush()
         try:
             return self.monitor.execute(command, arguments, timeout)
         except MonitorTimeoutError as error:

@@ -8,10 +8,11 @@ The protocol is line by line: ``readl 0xfeb00000`` is answered by ``OK 0x…``, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError
@@ -26,6 +27,8 @@ ANSWER_SECONDS = 10.0
 MOST_POSTED = 64
 """QEMU answers each command by a send of its own, and a socket is full after some 270 of them."""
 LONGEST_LINE = 1 << 20
+SHORTEST_WAIT = 0.001
+WAIT = "the wait for an interrupt"
 
 _WORDS: dict[tuple[Space, int], str] = {
     **{("memory", size): letter for size, letter in ((1, "b"), (2, "w"), (4, "l"), (8, "q"))},
@@ -73,10 +76,10 @@ class Qtest:
 
     def write(self, space: Space, address: int, size: int, value: int) -> None:
         """Post a write of ``size`` bytes: it is done before the next read, or at :meth:`flush`."""
-        with self._lock:
+        with self._turn("a write"):
             self._posted.append(_line(Write(space, address, size, value)))
             if len(self._posted) >= MOST_POSTED:
-                self.flush()
+                self._ask([])
 
     def read(self, space: Space, address: int, size: int) -> int:
         """Read ``size`` bytes, after all posted writes.
@@ -92,8 +95,8 @@ class Qtest:
         :raises MonitorTimeoutError: when QEMU doesn't answer in time.
         :raises QemuExitedError: when it is gone.
         """
-        with self._lock:
-            values: list[int] = []
+        values: list[int] = []
+        with self._turn("an exchange"):
             for start in range(0, len(operations), MOST_POSTED):
                 some = operations[start : start + MOST_POSTED]
                 answers = self._ask([_line(operation) for operation in some])
@@ -103,7 +106,7 @@ class Qtest:
                     for answer, operation in zip(answers, some, strict=True)
                     if isinstance(operation, Read)
                 ]
-            return values
+        return values
 
     def flush(self) -> None:
         """Do all posted writes.
@@ -111,93 +114,123 @@ class Qtest:
         :raises MonitorTimeoutError: when QEMU doesn't answer in time.
         :raises QemuExitedError: when it is gone.
         """
-        self._ask([])
+        with self._turn("a flush"):
+            self._ask([])
 
     def intercept(self, controller: str) -> None:
         """Have the interrupt lines into a controller reported to us instead, by its QOM path: ``"ioapic"``. QEMU
         takes one controller only, once.
 
-        :raises MonitorError: when there is no such controller.
+        :raises MonitorError: when there is no such controller, or it is another one already.
         """
-        self._ask([f"irq_intercept_in {controller}"])
+        with self._turn("irq_intercept_in"):
+            self._ask([f"irq_intercept_in {controller}"])
 
     def raised(self) -> frozenset[int]:
         """Which of the intercepted lines are high."""
-        with self._lock:
-            self.flush()
+        with self._turn("raised"):
             # What rose is said before the answer to whatever made it rise.
             self._ask(["readb 0x0"])
             return frozenset(self._raised)
 
     def await_interrupt(self, seen: int, deadline: Deadline) -> bool:
         """Wait until more than ``seen`` interrupts (:attr:`raises`) have risen; whether they have in time."""
-        with self._lock:
-            self.flush()
+        with self._turn(WAIT):
+            self._ask([])
             while self.raises <= seen:
-                line = self._line(deadline)
-                if line is None:
-                    return False
-                self._note(line)
-            return True
+                if self._line(deadline, WAIT) is None or deadline.passed():
+                    break
+            return self.raises > seen
 
     def close(self) -> None:
         """Hang up. May be called again."""
         self._peer.close()
 
+    @contextlib.contextmanager
+    def _turn(self, during: str) -> Iterator[None]:
+        """One conversation at a time, and none in a forked process: the socket and whoever held the lock are not its.
+
+        :raises MonitorClosedError: in a process that was forked from ours.
+        """
+        if self._owner != os.getpid():
+            raise MonitorClosedError(
+                f"qtest {during}", f"it is process {self._owner}'s, and this one was forked from it"
+            )
+        with self._lock:
+            yield
+
     def _ask(self, commands: list[str]) -> list[str]:
         """Send what is posted and these commands; the answers to these."""
-        with self._lock:
-            posted, self._posted = self._posted, []
-            lines = posted + commands
-            if not lines:
-                return []
-            deadline = Deadline.after(ANSWER_SECONDS)
-            self._send("".join(f"{line}\n" for line in lines).encode(), lines[-1], deadline)
-            self._owed += len(lines)
-            while self._owed > len(lines):
-                # To what was asked before, and given up.
-                self._answer("an earlier command", deadline)
-            return [self._answer(line, deadline) for line in lines][len(posted) :]
+        posted, self._posted = self._posted, []
+        lines = posted + commands
+        if not lines:
+            return []
+        deadline = Deadline.after(ANSWER_SECONDS)
+        # Counted before they are sent: should an exception come from outside in between, an answer may be waited for
+        # in vain, but none is taken for that to another question.
+        late, self._owed = self._owed, self._owed + len(lines)
+        self._send("".join(f"{line}\n" for line in lines).encode(), lines[-1], deadline)
+        for _ in range(late):
+            # To what was asked before and given up; whoever asked has had his error.
+            self._answer("an earlier command", deadline)
+        return [_checked(line, self._answer(line, deadline)) for line in lines][len(posted) :]
 
     def _send(self, data: bytes, during: str, deadline: Deadline) -> None:
-        if self._owner != os.getpid():
-            raise MonitorClosedError(during, f"it is process {self._owner}'s, and this one was forked from it")
         try:
-            self._peer.settimeout(max(deadline.remaining(), 0.001))
+            self._peer.settimeout(max(deadline.remaining(), SHORTEST_WAIT))
             self._peer.sendall(data)
         except TimeoutError:
+            # Half a line may be out, so nothing more can be said.
+            self.close()
             raise MonitorTimeoutError(f"qtest {during}", deadline.seconds) from None
         except OSError as error:
             raise self._closed(during, str(error)) from None
 
     def _answer(self, command: str, deadline: Deadline) -> str:
-        while True:
-            line = self._line(deadline, command)
-            if line is None:
-                raise MonitorTimeoutError(f"qtest {command}", deadline.seconds)
-            if line.startswith("IRQ "):
-                self._note(line)
-                continue
-            self._owed -= 1
-            if line == "OK" or line.startswith("OK "):
-                return line[3:]
-            raise MonitorError(f"qtest {command}: QEMU answers {line[:200]!r}")
+        """The next line that is an answer."""
+        owed = self._owed
+        while (line := self._line(deadline, command)) is not None:
+            if self._owed < owed:
+                return line
+            if deadline.passed():
+                break
+        raise MonitorTimeoutError(f"qtest {command}", deadline.seconds)
 
-    def _line(self, deadline: Deadline, during: str = "the wait for an interrupt") -> str | None:
-        """The next line; None at the deadline."""
+    def _line(self, deadline: Deadline, during: str) -> str | None:
+        """The next line, taken into account; None at the deadline.
+
+        :raises MonitorError: when it is an answer and none is due.
+        """
         while b"\n" not in self._unread:
-            try:
-                self._peer.settimeout(max(deadline.remaining(), 0.001))
-                data = self._peer.recv(65536)
-            except TimeoutError:
+            if not self._receive(deadline, during):
                 return None
-            except OSError as error:
-                raise self._closed(during, str(error)) from None
-            if not data or len(self._unread) > LONGEST_LINE:
-                raise self._closed(during, "end of file" if not data else "a line without end")
-            self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode("ascii", "replace").strip()
+        text = line.decode("ascii", "replace").strip()
+        if text.startswith("IRQ "):
+            self._note(text)
+        elif self._owed:
+            self._owed -= 1
+        else:
+            raise MonitorError(f"qtest: QEMU says {text[:200]!r}, and nobody has asked")
+        return text
+
+    def _receive(self, deadline: Deadline, during: str) -> bool:
+        """Take in what has come; False if nothing has at the deadline."""
+        remaining = deadline.remaining()
+        if not remaining and self._unread:
+            # Half a line: someone who goes on for ever byte by byte must not keep us.
+            return False
+        try:
+            self._peer.settimeout(max(remaining, SHORTEST_WAIT))
+            data = self._peer.recv(65536)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise self._closed(during, str(error)) from None
+        if not data or len(self._unread) > LONGEST_LINE:
+            raise self._closed(during, "a line without end" if data else "end of file")
+        self._unread += data
+        return True
 
     def _note(self, line: str) -> None:
         """Take in ``IRQ raise 10`` or ``IRQ lower 10``."""
@@ -211,6 +244,13 @@ class Qtest:
 
     def _closed(self, during: str, detail: str) -> Exception:
         return self._gone(f"qtest {during}") or MonitorClosedError(f"qtest {during}", detail)
+
+
+def _checked(command: str, answer: str) -> str:
+    """What an answer says beside OK."""
+    if answer == "OK" or answer.startswith("OK "):
+        return answer[3:]
+    raise MonitorError(f"qtest {command}: QEMU answers {answer[:200]!r}")
 
 
 def _line(operation: Read | Write) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_virtio.bus.transport import Transport
-from pytest_virtio.errors import DriverError, NeedsResetError, RequestTimeoutError
+from pytest_virtio.errors import DriverError, NeedsResetError, RequestTimeoutError, UsageError
 from pytest_virtio.guest.scripted.arena import Arena
 from pytest_virtio.guest.scripted.interrupts import Signal
 from pytest_virtio.spec.devices import device_type
-from pytest_virtio.spec.layout import Layout
+from pytest_virtio.spec.layout import ByteOrder, Layout
 from pytest_virtio.spec.status import DeviceStatus, status_names
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
@@ -70,7 +70,13 @@ class DeviceAccess:
         return status_names(self.transport.status())
 
     def set_status(self, value: int) -> None:
-        """Write the device status as it is given, whatever was before."""
+        """Write the device status as it is given, whatever was before.
+
+        :param value: 8 bits.
+        :raises UsageError: for more than that.
+        """
+        if not 0 <= value <= 0xFF:
+            raise UsageError(f"set_status({value:#x}): the device status has 8 bits")
         self._status = value
         self.transport.set_status(value)
         self.transport.flush()
@@ -79,47 +85,69 @@ class DeviceAccess:
         """Read the interrupt status, which acknowledges it."""
         return self.transport.isr()
 
-    def read_config(self, layout: type[L]) -> L:
-        """The device's configuration, all of one state (2.5.1).
+    def read_config(self, layout: type[L], order: ByteOrder | None = None) -> L:
+        """The device's configuration, all of one state (2.5.1): of one generation, or read twice with the same result
+        where a legacy interface tells no generation (2.5.4).
 
+        :param order: its byte order; the transport's by default, as nearly all legacy devices have it (2.5.3).
         :raises DriverError: when it changes all the time.
         """
+        earlier = None
         for _ in range(CONFIG_ATTEMPTS):
             before = self.transport.config_generation()
-            data = self.transport.read_config(0, layout.size())
-            if self.transport.config_generation() == before:
-                return layout.unpack(data, self.transport.order)
+            data = self._config_bytes(layout)
+            settled = data == earlier if self.transport.legacy else self.transport.config_generation() == before
+            if settled:
+                return layout.unpack(data, order or self.transport.order)
+            earlier = data
         raise DriverError(
             f"{self.id}: the configuration changed during each of {CONFIG_ATTEMPTS} attempts to read it",
             step="read_config",
             register=f"config_generation of {self.transport.title}",
         )
 
-    def write_config(self, layout: type[Layout], field: str, value: int, size: int) -> None:
-        """Write one field of the device's configuration, ``size`` bytes wide."""
-        self.transport.write_config(layout.offset(field), value.to_bytes(size, self.transport.order))
+    def write_config(
+        self, layout: type[Layout], field: str, value: int, size: int, order: ByteOrder | None = None
+    ) -> None:
+        """Write one field of the device's configuration, ``size`` bytes wide.
+
+        :raises UsageError: when the value doesn't fit.
+        """
+        if not 0 <= value < 1 << 8 * size:
+            raise UsageError(f"{layout.__name__}.{field}: {value:#x} doesn't fit into {size} bytes")
+        self.transport.write_config(layout.offset(field), value.to_bytes(size, order or self.transport.order))
         self.transport.flush()
 
     def allocate(self, size: int, align: int = 1) -> int:
-        """Take a block of guest RAM: its guest-physical address.
+        """Take a block of guest RAM, which a reset of the device gives back at the latest.
 
+        :param size: bytes.
         :param align: a power of two.
-        :raises UsageError: when guest RAM is used up.
+        :return: its guest-physical address; what is in it is what was there before.
+        :raises UsageError: when guest RAM is used up, or for an impossible number.
         """
         address = self._arena.allocate(size, align)
         self._blocks.add(address)
         return address
 
     def free(self, address: int) -> None:
-        """Give a block back."""
+        """Give a block back.
+
+        :raises UsageError: when it isn't the driver's.
+        """
+        if address not in self._blocks:
+            raise UsageError(f"{self.id}: free({address:#x}): the driver has no block of guest RAM there")
         self._blocks.remove(address)
         self._arena.free(address)
 
-    def await_result(self, what: str, look: Callable[[], bool], deadline: Deadline, seen: Callable[[], str]) -> None:
+    def await_result(
+        self, what: str, look: Callable[[], bool], deadline: Deadline, seen: Callable[[], str], step: str = ""
+    ) -> None:
         """Wait until ``look`` says so.
 
         :param what: what is waited for, in words.
         :param seen: says how things stand, for the error.
+        :param step: in which step or request; the latest step by default.
         :raises RequestTimeoutError: at the deadline.
         :raises NeedsResetError: when the device breaks instead.
         :raises QemuExitedError: when QEMU is gone.
@@ -129,11 +157,11 @@ class DeviceAccess:
             status = self.transport.status()
             if look():
                 return
-            self.check_needs_reset(status, what)
+            self.check_needs_reset(status, step or self._latest())
             if deadline.passed():
                 raise RequestTimeoutError(
                     f"{self.id}: {what} did not come within {deadline.seconds:g} s",
-                    step=self._latest(),
+                    step=step or self._latest(),
                     register=self.transport.status_register,
                     expected=what,
                     seen=f"{seen()}; device status {_shown(status)}",
@@ -168,6 +196,12 @@ class DeviceAccess:
     def begin(self, step: str) -> None:
         """Note a step: errors and reports name it."""
         self.history.append(step)
+
+    def _config_bytes(self, layout: type[Layout]) -> bytes:
+        """Field by field, each by accesses no wider than it is (4.1.3.1, 4.2.2.2): QEMU answers one that crosses the
+        configuration's end with ones, also for the part that is there."""
+        fields = layout.__annotations__
+        return b"".join(self.transport.read_config(layout.offset(name), layout.width_of(name)) for name in fields)
 
     def _latest(self) -> str:
         return self.history[-1] if self.history else "none yet"

@@ -27,8 +27,13 @@ class Arena:
     def allocate(self, size: int, align: int = 1) -> int:
         """A block of at least ``size`` bytes; its contents are what was there before.
 
-        :raises UsageError: when guest RAM is used up.
+        :param align: a power of two.
+        :raises UsageError: when guest RAM is used up, or for an impossible number.
         """
+        if size < 0 or align < 1 or align & (align - 1):
+            raise UsageError(
+                f"{size} bytes of guest RAM, aligned to {align}: sizes are 0 or more, alignments powers of 2"
+            )
         block = max(SMALLEST, 1 << (max(size, align) - 1).bit_length())
         free = self._free[block]
         address = free.pop() if free else self._fresh(block)

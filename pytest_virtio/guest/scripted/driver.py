@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Self
 
-from pytest_virtio.errors import DriverError, UnknownNameError, UsageError
+from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 from pytest_virtio.guest.scripted.access import Attachment, DeviceAccess
 from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.model.features import Features
-from pytest_virtio.ring.driver import DriverRing
 from pytest_virtio.ring.packed import PackedRing
 from pytest_virtio.ring.split import SplitRing
 from pytest_virtio.spec.features import Feature, TransportFeature
 from pytest_virtio.spec.ring import Areas, legacy_areas, legacy_size, packed_sizes, split_sizes
 from pytest_virtio.spec.status import DeviceStatus
-from pytest_virtio.spec.transport.pci import NO_VECTOR
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("Driver",)
 
 PAGE = 4096
+LEGACY_FEATURES = 32
 CONFIG_VECTOR = 0
+NO_QUEUE = "None is set up."
 
 QueueSizes = Mapping[int | str, int] | int | None
 
@@ -63,21 +63,23 @@ class Driver(DeviceAccess):
         self._offer = self.negotiated = Features(0, self.type)
         self.queues: tuple[DriverQueue, ...] = ()
         """The virtqueues that are set up, by index; those that the device doesn't have are left out."""
+        self._largest: list[int] = []
         self._sizes: dict[int, int] = {}
 
     # The steps of virtio 1.3 section 3.1.1.
 
     def reset(self) -> Self:
-        """Step 1: reset the device, and forget its queues and buffers.
+        """Step 1: reset the device, end its queues and give back all guest RAM that the driver has taken.
 
         :raises DriverError: when the status does not become 0 in time (4.1.4.3.2, 4.2.2.2).
         """
         self.begin("reset")
         self.set_status(0)
         self._await_zero(Deadline.after(self.timeout))
+        self._replace_queues(())
         for block in list(self._blocks):
             self.free(block)
-        self.queues, self.negotiated = (), Features(0, self.type)
+        self.negotiated = Features(0, self.type)
         return self
 
     def acknowledge(self) -> Self:
@@ -97,14 +99,22 @@ class Driver(DeviceAccess):
     def negotiate(self, features: Collection[str | int] | None = None) -> Self:
         """Step 4, second half: write the features that the driver takes.
 
+        The driver goes by what it has written from then on, also where the device takes it otherwise: QEMU drops what
+        it has not offered, and keeps FEATURES_OK.
+
         :param features: exactly these, offered or not; by default what ``Scripted`` says, or all that is offered and
             understood.
         :raises UnknownNameError: for a name that such a device can't have.
+        :raises NotSupportedError: on a legacy interface for the bits from 32 up, for which it has no register.
         """
         offer = self.offered()
         wanted = self._default(offer) if features is None else features
-        self.negotiated = Features.of(wanted, self.type, offered=offer)
-        self.begin(f"negotiate {self.negotiated.bits:#x}")
+        chosen = Features.of(wanted, self.type, offered=offer)
+        self.begin(f"negotiate {chosen.bits:#x}")
+        if self.transport.legacy and chosen.bits >> LEGACY_FEATURES:
+            high = Features(chosen.bits >> LEGACY_FEATURES << LEGACY_FEATURES, self.type)
+            raise NotSupportedError(f"{self.id}: a legacy interface has no register for {', '.join(high)}")
+        self.negotiated = chosen
         self.transport.set_driver_features(self.negotiated.bits)
         self.transport.flush()
         return self
@@ -126,18 +136,16 @@ class Driver(DeviceAccess):
 
         :param sizes: entries of every queue, or by index or name; by default as many as the device takes.
         :raises UsageError: for a size that no ring can have. More than the device takes is tried.
+        :raises NotSupportedError: for any other size than the device's on legacy PCI, where the device chooses.
         :raises UnknownNameError: for a queue that isn't there.
         """
         self.begin("setup_queues")
-        largest = self.transport.queue_sizes()
-        names = self.type.queue_names(len(largest), self._offer.bits)
-        chosen = _chosen(sizes, largest, names, self.id)
+        self._largest = self.transport.queue_sizes()
+        chosen = self._chosen(sizes)
         self.signal.prepare(self.transport)
         if self.signal.vectors:
             self.transport.set_config_vector(CONFIG_VECTOR)
-        elif self.transport.vectors:
-            self.transport.set_config_vector(NO_VECTOR)
-        self.queues = tuple(self._set_up(index, names[index], size) for index, size in chosen.items())
+        self._replace_queues(tuple(self._set_up(index, size) for index, size in chosen.items()))
         self.transport.flush()
         self.populate()
         return self
@@ -166,14 +174,17 @@ class Driver(DeviceAccess):
     ) -> Self:
         """All the steps in order; a legacy interface has no FEATURES_OK (3.1.2). It raises what they raise.
 
-        :param timeout: seconds for each step and, from now on, each request; as before by default, and no more than
-            that.
+        :param timeout: seconds for each step, if less than :attr:`timeout`.
         """
-        self.timeout = self.timeout if timeout is None else min(self.timeout, timeout)
-        self.reset().acknowledge().driver().negotiate(features)
-        if not self.transport.legacy:
-            self.features_ok()
-        return self.setup_queues(sizes).driver_ok()
+        usual = self.timeout
+        self.timeout = usual if timeout is None else min(usual, timeout)
+        try:
+            self.reset().acknowledge().driver().negotiate(features)
+            if not self.transport.legacy:
+                self.features_ok()
+            return self.setup_queues(sizes).driver_ok()
+        finally:
+            self.timeout = usual
 
     # What a device type's driver adds.
 
@@ -198,23 +209,19 @@ class Driver(DeviceAccess):
             if which in (queue.index, *queue.names):
                 return queue
         known = [name for queue in self.queues for name in (str(queue.index), *queue.names)]
-        raise UnknownNameError(f"queue of {self.id}", str(which), known, "" if known else "None is set up.")
+        raise UnknownNameError(f"queue of {self.id}", str(which), known, "" if known else NO_QUEUE)
 
     def reset_queue(self, which: int | str) -> Self:
-        """Reset one queue and forget its buffers (2.6.1); :meth:`enable_queue` sets it up again.
+        """Reset one queue and end it (2.6.1); :meth:`enable_queue` sets it up again.
 
-        :raises NotSupportedError: on a legacy interface.
-        :raises DriverError: when the device does not finish in time, or VIRTIO_F_RING_RESET was not negotiated.
+        :raises NotSupportedError: when VIRTIO_F_RING_RESET was not negotiated.
+        :raises RequestTimeoutError: when the device does not finish in time.
         """
         queue = self.queue(which)
         self.begin(f"reset_queue {queue.name}")
         if not self.has(TransportFeature.RING_RESET):
-            raise DriverError(
-                f"{self.id}: queue {queue.name} can't be reset: VIRTIO_F_RING_RESET was not negotiated",
-                step=self.history[-1],
-                register=self.transport.features_register,
-                expected="VIRTIO_F_RING_RESET",
-                seen=f"{self.negotiated.bits:#x}",
+            raise NotSupportedError(
+                f"{self.id}: queue {queue.name} can't be reset: VIRTIO_F_RING_RESET was not negotiated"
             )
         self.transport.reset_queue(queue.index)
         deadline = Deadline.after(self.timeout)
@@ -224,23 +231,22 @@ class Driver(DeviceAccess):
             deadline,
             lambda: "queue_reset still 1",
         )
-        self.queues = tuple(other for other in self.queues if other is not queue)
+        self._replace_queues(tuple(other for other in self.queues if other is not queue))
         return self
 
     def enable_queue(self, which: int | str, size: int | None = None) -> DriverQueue:
-        """Set up a queue that was reset, or was never set up.
+        """Set up a queue that was reset, alone and without :meth:`populate`.
 
-        :param size: its entries; by default as before, or as many as the device takes.
+        :param size: its entries; by default as before.
+        :raises UnknownNameError: for a queue that isn't there.
         """
-        names = self.type.queue_names(len(self._sizes), self._offer.bits)
-        for index, called in enumerate(names):
-            if which in (index, *called):
-                self.begin(f"enable_queue {called[0]}")
-                queue = self._set_up(index, called, size or self._sizes[index])
-                self.queues = tuple(sorted((*self.queues, queue), key=lambda other: other.index))
-                self.transport.flush()
-                return queue
-        raise UnknownNameError(f"queue of {self.id}", str(which), [name for called in names for name in called])
+        index = self._index(which)
+        self.begin(f"enable_queue {self._names(index)[0]}")
+        queue = self._set_up(index, self._sizes.get(index, self._largest[index]) if size is None else size)
+        others = (other for other in self.queues if other.index != index)
+        self._replace_queues(tuple(sorted((*others, queue), key=lambda one: one.index)))
+        self.transport.flush()
+        return queue
 
     def config_interrupted(self) -> bool:
         """Whether the device has interrupted for a change of its configuration since the last call."""
@@ -264,50 +270,69 @@ class Driver(DeviceAccess):
             if deadline.passed():
                 raise self.unexpected(f"the device did not reset within {deadline.seconds:g} s", "0", seen)
 
-    def _set_up(self, index: int, names: tuple[str, ...], size: int) -> DriverQueue:
+    def _names(self, index: int) -> tuple[str, ...]:
+        """What the queue is called; which there are depends on what is offered."""
+        return self.type.queue_names(len(self._largest), self._offer.bits)[index]
+
+    def _index(self, which: int | str) -> int:
+        """The queue's index, among those that the device has."""
+        there = {index: (index, *self._names(index)) for index, most in enumerate(self._largest) if most}
+        for index, called in there.items():
+            if which in called:
+                return index
+        known = [str(name) for called in there.values() for name in called]
+        raise UnknownNameError(f"queue of {self.id}", str(which), known, "" if known else NO_QUEUE)
+
+    def _chosen(self, sizes: QueueSizes) -> dict[int, int]:
+        """The size of each queue that is there, by index."""
+        there = {index: most for index, most in enumerate(self._largest) if most}
+        if sizes is None:
+            return there
+        chosen = sizes if isinstance(sizes, Mapping) else dict.fromkeys(there, sizes)
+        for which, size in chosen.items():
+            if not isinstance(size, int):
+                raise UsageError(f"size {size!r} of queue {which!r}: a number is expected")
+            there[self._index(which)] = size
+        return there
+
+    def _replace_queues(self, queues: tuple[DriverQueue, ...]) -> None:
+        """From now on these are the queues; those that are no more have ended."""
+        for queue in self.queues:
+            if queue not in queues:
+                queue.end()
+        self.queues = queues
+
+    def _set_up(self, index: int, size: int) -> DriverQueue:
         """Lay out one queue and tell the device."""
-        ring = self._ring(size)
+        areas, blocks = self._areas(size)
+        event_idx, in_order = self.has(TransportFeature.EVENT_IDX), self.has(TransportFeature.IN_ORDER)
+        ring = (
+            PackedRing(self.memory, areas, size, event_idx=event_idx, in_order=in_order)
+            if self.has(TransportFeature.RING_PACKED)
+            else SplitRing(self.memory, areas, size, order=self.transport.order, event_idx=event_idx, in_order=in_order)
+        )
         queue = DriverQueue(
             self,
             index,
-            names,
+            self._names(index),
             ring,
+            blocks,
             indirect=self.has(TransportFeature.INDIRECT_DESC),
-            data=self.has(TransportFeature.NOTIFICATION_DATA),
+            notification_data=self.has(TransportFeature.NOTIFICATION_DATA),
         )
-        queue.vector = max(0, min(index + 1, self.signal.vectors - 1)) if self.signal.vectors else index + 1
-        if self.transport.vectors:
-            self.transport.set_queue_vector(index, queue.vector if self.signal.vectors else NO_VECTOR)
+        queue.vector = min(index + 1, self.signal.vectors - 1) if self.signal.vectors else index + 1
+        if self.signal.vectors:
+            self.transport.set_queue_vector(index, queue.vector)
         ring.suppress_interrupts(not self.signal.wanted)
-        self.transport.setup_queue(index, size, ring.areas)
+        self.transport.setup_queue(index, size, areas)
         self._sizes[index] = size
         return queue
 
-    def _ring(self, size: int) -> DriverRing:
-        event_idx = self.has(TransportFeature.EVENT_IDX)
-        in_order = self.has(TransportFeature.IN_ORDER)
-        if self.has(TransportFeature.RING_PACKED):
-            areas = Areas(*(self.allocate(length, PAGE) for length in packed_sizes(size)))
-            return PackedRing(self.memory, areas, size, event_idx=event_idx, in_order=in_order)
+    def _areas(self, size: int) -> tuple[Areas, tuple[int, ...]]:
+        """Where a ring of this size goes, and the blocks of guest RAM that it takes."""
         if self.transport.legacy:
-            areas = legacy_areas(self.allocate(legacy_size(size), PAGE), size)
-        else:
-            areas = Areas(*(self.allocate(length, PAGE) for length in split_sizes(size)))
-        return SplitRing(self.memory, areas, size, order=self.transport.order, event_idx=event_idx, in_order=in_order)
-
-
-def _chosen(sizes: QueueSizes, largest: list[int], names: tuple[tuple[str, ...], ...], id: str) -> dict[int, int]:
-    """The size of each queue that is there, by index."""
-    there = {index: most for index, most in enumerate(largest) if most}
-    if sizes is None:
-        return there
-    if isinstance(sizes, int):
-        return dict.fromkeys(there, sizes)
-    by_name = {name: index for index in there for name in (index, *names[index])}
-    for which, size in sizes.items():
-        if which not in by_name:
-            raise UnknownNameError(f"queue of {id}", str(which), [str(name) for name in by_name])
-        if not isinstance(size, int):
-            raise UsageError(f"size {size!r} of queue {which!r}: a number is expected")
-        there[by_name[which]] = size
-    return there
+            block = self.allocate(legacy_size(size), PAGE)
+            return legacy_areas(block, size), (block,)
+        sizes = packed_sizes(size) if self.has(TransportFeature.RING_PACKED) else split_sizes(size)
+        blocks = tuple(self.allocate(length, PAGE) for length in sizes)
+        return Areas(*blocks), blocks

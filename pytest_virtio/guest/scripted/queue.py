@@ -6,45 +6,28 @@ request means.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeVar
 
-from pytest_virtio.bus.transport import Transport
-from pytest_virtio.guest.scripted.interrupts import Signal
-from pytest_virtio.ring.driver import Buffer, DriverRing
+from pytest_virtio.errors import DriverError, UsageError
+from pytest_virtio.guest.scripted.access import DeviceAccess
+from pytest_virtio.ring.driver import Buffer, DriverRing, Used
 from pytest_virtio.spec.ring import DESCRIPTOR_SIZE, Areas
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
 
-__all__ = ("DriverQueue", "Host", "Request")
+__all__ = ("DriverQueue", "Request")
 
-
-class Host(Protocol):
-    """What a queue needs of its driver."""
-
-    transport: Transport
-    memory: GuestMemory
-    signal: Signal
-    timeout: float
-
-    def allocate(self, size: int, align: int = 1) -> int:
-        """A block of guest RAM."""
-
-    def free(self, address: int) -> None:
-        """Give it back."""
-
-    def await_result(self, what: str, look: Callable[[], bool], deadline: Deadline, seen: Callable[[], str]) -> None:
-        """Wait until ``look`` says so."""
+T = TypeVar("T")
 
 
 class Request:
     """A chain that the device has, or has given back."""
 
-    __slots__ = ("_blocks", "_memory", "buffers", "data", "length", "token")
+    __slots__ = ("blocks", "buffers", "data", "length", "token")
 
-    def __init__(self, memory: GuestMemory, token: int, buffers: tuple[Buffer, ...], blocks: tuple[int, ...]) -> None:
-        self._memory, self.token, self.buffers, self._blocks = memory, token, buffers, blocks
+    def __init__(self, token: int, buffers: tuple[Buffer, ...], blocks: tuple[int, ...]) -> None:
+        self.token, self.buffers, self.blocks = token, buffers, blocks
         self.length: int | None = None
         """How many bytes the device says it wrote; None while it has the chain."""
         self.data = b""
@@ -60,22 +43,39 @@ class Request:
         """The part of :attr:`data` that the device says it wrote."""
         return self.data[: self.length or 0]
 
-    def _complete(self, length: int) -> tuple[int, ...]:
-        """Take in what was written; the blocks to give back."""
+    def complete(self, length: int, memory: GuestMemory) -> None:
+        """Take in what was written."""
         self.length = length
-        self.data = b"".join([self._memory.read(b.address, b.length) for b in self.buffers if b.device_writes])
-        return self._blocks
+        self.data = b"".join([_in_ram(memory, buffer) for buffer in self.buffers if buffer.device_writes])
 
 
 class DriverQueue:
-    """One virtqueue, set up."""
+    """One virtqueue, set up. A reset of the device or of the queue ends it; then its verbs raise UsageError.
 
-    def __init__(self, host: Host, index: int, names: tuple[str, ...], ring: DriverRing, *, indirect: bool, data: bool):
-        self._host, self.index, self.names, self.ring = host, index, names, ring
-        self._indirect, self._notification_data = indirect, data
+    :param blocks: the guest RAM that the ring lies in.
+    :param indirect: VIRTIO_F_INDIRECT_DESC was negotiated.
+    :param notification_data: VIRTIO_F_NOTIFICATION_DATA was negotiated.
+    """
+
+    def __init__(
+        self,
+        device: DeviceAccess,
+        index: int,
+        names: tuple[str, ...],
+        ring: DriverRing,
+        blocks: tuple[int, ...],
+        *,
+        indirect: bool,
+        notification_data: bool,
+    ) -> None:
+        self._device, self.index, self.names, self.ring, self._blocks = device, index, names, ring, blocks
+        self._indirect, self._notification_data = indirect, notification_data
         self._pending: dict[int, Request] = {}
-        self._done: deque[Request] = deque()
+        self._done: dict[Request, None] = {}
+        self._unseen = 0
+        self._ended = False
         self.vector = 0
+        """Its MSI-X vector."""
         self.completed = 0
         """How many requests the device has given back."""
         self.kicks = 0
@@ -102,11 +102,12 @@ class DriverQueue:
     @property
     def standing(self) -> str:
         """How it stands, in words."""
-        return f"{self.completed} requests given back, {len(self._pending)} with the device"
+        unseen = f", {self._unseen} submitted but not kicked" if self._unseen else ""
+        return f"{self.completed} requests given back, {len(self._pending) - self._unseen} with the device{unseen}"
 
     @property
     def pending(self) -> tuple[Request, ...]:
-        """Requests that the device has."""
+        """Requests that the device has not given back, kicked or not."""
         return tuple(self._pending.values())
 
     def submit(self, *readable: bytes, writable: Sequence[int] = (), indirect: bool | None = None) -> Request:
@@ -116,13 +117,16 @@ class DriverQueue:
         :param writable: sizes in bytes of what it may write.
         :param indirect: whether to use an indirect table; by default where it was negotiated and saves descriptors.
         :raises QueueFullError: when there are not enough free descriptors.
+        :raises UsageError: for a chain that no ring can take, when guest RAM is used up, and on a queue that was reset.
         """
-        block = self._host.allocate(sum(map(len, readable)) + sum(writable))
+        self._check_alive()
+        joined = b"".join(readable)
+        block = self._device.allocate(len(joined) + sum(writable))
+        self._device.memory.write(block, joined)
         buffers, address = [], block
         for data in readable:
             buffers.append(Buffer(address, len(data)))
             address += len(data)
-        self._host.memory.write(block, b"".join(readable))
         for size in writable:
             buffers.append(Buffer(address, size, device_writes=True))
             address += size
@@ -131,33 +135,37 @@ class DriverQueue:
     def submit_buffers(
         self, buffers: Sequence[Buffer], *, indirect: bool | None = None, blocks: tuple[int, ...] = ()
     ) -> Request:
-        """Put a chain of buffers of your own into the ring.
+        """Put a chain of buffers of your own into the ring. It raises as :meth:`submit` does.
 
         :param blocks: what to give back to the guest's heap when the request is done.
         """
+        self._check_alive()
         use_table = self._indirect and len(buffers) > 1 if indirect is None else indirect
-        table = self._host.allocate(DESCRIPTOR_SIZE * len(buffers), DESCRIPTOR_SIZE) if use_table else None
+        table = self._device.allocate(DESCRIPTOR_SIZE * len(buffers), DESCRIPTOR_SIZE) if use_table else None
         every = blocks if table is None else (*blocks, table)
         try:
-            token = self.ring.add(buffers, table)
+            token = self._of_ring(lambda: self.ring.add(buffers, table))
         except BaseException:
-            for block in every:
-                self._host.free(block)
+            self._free(every)
             raise
-        request = Request(self._host.memory, token, tuple(buffers), every)
-        self._pending[token] = request
+        request = self._pending[token] = Request(token, tuple(buffers), every)
+        self._unseen += 1
         return request
 
     def kick(self, *, always: bool = False) -> bool:
         """Show the device what was submitted and notify it, if it wants to be; whether it was notified.
 
         :param always: notify it in any case.
+        :raises RingError: when what the device wrote about notifications makes no sense; it sees the requests then.
+        :raises UsageError: on a queue that was reset.
         """
-        wanted = self.ring.publish()
+        self._check_alive()
+        self._unseen = 0
+        wanted = self._of_ring(self.ring.publish)
         if wanted or always:
-            data = self.ring.notification() if self._notification_data else 0
-            self._host.transport.notify(self.index, data)
-            self._host.transport.flush()
+            data = self.ring.notification() if self._notification_data else None
+            self._device.transport.notify(self.index, data)
+            self._device.transport.flush()
             self.kicks += 1
         return wanted or always
 
@@ -165,27 +173,32 @@ class DriverQueue:
         """The next completed request that was not waited for yet; None if there is none now.
 
         :raises RingError: when the device wrote something impossible into the ring.
+        :raises UsageError: on a queue that was reset.
         """
         self._collect()
-        return self._done.popleft() if self._done else None
+        return self._taken() if self._done else None
 
     def wait(self, request: Request, timeout: float | None = None) -> Request:
-        """Wait until the device has given a request back.
+        """Wait until the device has given a request back; one that it has given back already is returned at once.
 
         :param timeout: seconds; the driver's by default.
         :raises RequestTimeoutError: when it doesn't in time.
         :raises NeedsResetError: when the device breaks instead.
         :raises RingError: when it wrote something impossible into the ring.
         :raises QemuExitedError: when QEMU is gone.
+        :raises UsageError: for a request of another queue, or from before a reset.
         """
-        self._await(lambda: request.done, timeout)
-        self._done.remove(request)
+        if not request.done:
+            if self._pending.get(request.token) is not request:
+                raise UsageError(f"the request is not with {self}: it is another queue's, or a reset has ended it")
+            self._await(lambda: request.done, timeout)
+        self._done.pop(request, None)
         return request
 
     def next(self, timeout: float | None = None) -> Request:
         """Wait for whatever the device gives back next. It raises as :meth:`wait` does."""
         self._await(lambda: bool(self._done), timeout)
-        return self._done.popleft()
+        return self._taken()
 
     def request(self, *readable: bytes, writable: Sequence[int] = (), timeout: float | None = None) -> Request:
         """Submit, kick and wait. It raises as :meth:`wait` does."""
@@ -194,22 +207,76 @@ class DriverQueue:
         return self.wait(request, timeout)
 
     def interrupted(self) -> bool:
-        """Whether the device has interrupted for this queue since the last call."""
-        return self._host.signal.take(self._host.transport, self.vector)
+        """Whether the device has interrupted for this queue since the last call.
+
+        Queues that share a vector, and all queues where there is no MSI-X, share the answer too: whoever asks first
+        has it.
+        """
+        return self._device.signal.take(self._device.transport, self.vector)
+
+    def end(self) -> None:
+        """Have no more to do with the device, which was reset: give all RAM back and forget what it still had."""
+        if not self._ended:
+            self._free([*self._blocks, *(block for request in self._pending.values() for block in request.blocks)])
+            self._pending.clear()
+            self._unseen = 0
+            self._ended = True
 
     def _await(self, look: Callable[[], bool], timeout: float | None) -> None:
-        deadline = Deadline.after(self._host.timeout if timeout is None else timeout)
+        deadline = Deadline.after(self._device.timeout if timeout is None else timeout)
 
         def found() -> bool:
             self._collect()
             return look()
 
-        self._host.await_result(f"the next completion of {self.name}", found, deadline, lambda: self.standing)
+        self._device.await_result(
+            f"the next completion of {self.name}", found, deadline, lambda: self.standing, self._step
+        )
 
     def _collect(self) -> None:
-        while (used := self.ring.take_used()) is not None:
-            request = self._pending.pop(used.token)
-            for block in request._complete(used.length):
-                self._host.free(block)
-            self._done.append(request)
-            self.completed += 1
+        self._check_alive()
+        while (used := self._of_ring(self.ring.take_used)) is not None:
+            self._complete(used)
+
+    def _complete(self, used: Used) -> None:
+        self.completed += 1
+        # What a test wrote into the ring by hand comes back without a request.
+        request = self._pending.pop(used.token, None)
+        if request is not None:
+            request.complete(used.length, self._device.memory)
+            self._free(request.blocks)
+            self._done[request] = None
+
+    def _taken(self) -> Request:
+        request = next(iter(self._done))
+        del self._done[request]
+        return request
+
+    def _free(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._device.free(block)
+
+    def _check_alive(self) -> None:
+        if self._ended:
+            raise UsageError(f"{self} has ended with a reset: ask the driver for the queue anew once it is set up")
+
+    def _of_ring(self, step: Callable[[], T]) -> T:
+        """Do something with the ring; its errors don't know whose it is."""
+        try:
+            return step()
+        except DriverError as error:
+            what = f"{self._device.id}, {self.name}: {str(error).splitlines()[0]}"
+            told = {"register": error.register, "expected": error.expected, "seen": error.seen}
+            raise type(error)(what, step=self._step, **told) from None
+
+    @property
+    def _step(self) -> str:
+        return f"requests on {self.name}"
+
+
+def _in_ram(memory: GuestMemory, buffer: Buffer) -> bytes:
+    """What stands in a buffer; nothing where a test has pointed it outside of RAM."""
+    try:
+        return memory.read(buffer.address, buffer.length)
+    except UsageError:
+        return b""

@@ -132,7 +132,9 @@ class MsixEntry(Layout):
 def parse_capabilities(config: bytes) -> tuple[dict[int, Capability], tuple[int, MsixCapability] | None]:
     """The first virtio capability of each type, and the MSI-X capability with its place.
 
-    A list that loops or leaves configuration space ends there.
+    A list that loops or leaves configuration space ends there. Capabilities with a reserved BAR are ignored (4.1.4.1).
+
+    :param config: all of the configuration space of conventional PCI, 256 bytes.
     """
     found: dict[int, Capability] = {}
     msix: tuple[int, MsixCapability] | None = None
@@ -141,7 +143,8 @@ def parse_capabilities(config: bytes) -> tuple[dict[int, Capability], tuple[int,
         seen.add(place)
         if config[place] == CAPABILITY_ID:
             capability = Capability.unpack(config[place:])
-            found.setdefault(capability.cfg_type, capability)
+            if capability.bar < len(Config.BARS):
+                found.setdefault(capability.cfg_type, capability)
         elif config[place] == MSIX_ID and msix is None:
             msix = place, MsixCapability.unpack(config[place:])
         place = config[place + 1] & 0xFC

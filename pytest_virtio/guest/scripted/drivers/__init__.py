@@ -17,8 +17,21 @@ __all__ = ("driver_class",)
 
 _CLASSES: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
+        spec.CRYPTO.id: ("crypto", "CryptoDriver"),
+        spec.GPU.id: ("gpu", "GpuDriver"),
+        spec.IOMMU.id: ("iommu", "IommuDriver"),
+        spec.SOUND.id: ("sound", "SoundDriver"),
         spec.BLK.id: ("blk", "BlkDriver"),
+        spec.INPUT.id: ("input", "InputDriver"),
+        spec.NET.id: ("net", "NetDriver"),
+        spec.P9.id: ("p9", "P9Driver"),
+        spec.BALLOON.id: ("balloon", "BalloonDriver"),
+        spec.MEM.id: ("mem", "MemDriver"),
+        spec.PMEM.id: ("pmem", "PmemDriver"),
+        spec.SCSI.id: ("scsi", "ScsiDriver"),
+        spec.CONSOLE.id: ("console", "ConsoleDriver"),
         spec.RNG.id: ("rng", "RngDriver"),
+        spec.VSOCK.id: ("vsock", "VsockDriver"),
     }
 )
 """Module and class by device type; loaded when such a device is driven."""

@@ -1,10 +1,17 @@
-"""The block device (virtio 1.3 section 5.2): reads, writes and the like, in sectors of 512 bytes."""
+"""The block device (virtio 1.3 section 5.2): reads, writes and the like, in sectors of 512 bytes.
+
+Responsible for requests and their status; must not know what is behind the device. Zoned devices and the legacy SCSI
+passthrough have no verbs here: :meth:`BlkDriver.submit` takes any request.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.queue import DriverQueue, Request
+from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.blk import (
     ID_BYTES,
     SECTOR_BYTES,
@@ -12,6 +19,7 @@ from pytest_virtio.spec.devices.blk import (
     BlkDiscardWriteZeroes,
     BlkDiscardWriteZeroesFlag,
     BlkFeature,
+    BlkLifetime,
     BlkRequest,
     BlkRequestStatus,
     BlkRequestType,
@@ -19,9 +27,21 @@ from pytest_virtio.spec.devices.blk import (
 
 __all__ = ("BlkDriver",)
 
+Which = int | str
+
+_SECTORS = 1 << 64
+_STRETCH_SECTORS = 1 << 32
+"""Ends of ``sector`` and ``num_sectors``."""
+_UNANSWERED = b"\xff"
+"""What stands in the status byte until the device writes it: no status of the specification."""
+
 
 class BlkDriver(Driver):
-    """Drives a block device."""
+    """Drives a block device.
+
+    ``queue=`` is the index or name of the request queue to use (``1``, ``"request1"``), ``timeout=`` is in seconds, the
+    driver's by default.
+    """
 
     understood = frozenset(BlkFeature) - {BlkFeature.ZONED, BlkFeature.SCSI, BlkFeature.BARRIER}
 
@@ -29,26 +49,31 @@ class BlkDriver(Driver):
         """The device's configuration (5.2.4)."""
         return self.read_config(BlkConfig)
 
-    def read(self, offset_bytes: int, length: int, timeout: float | None = None) -> bytes:
-        """Read ``length`` bytes from ``offset_bytes``, both multiples of 512.
+    def set_writeback(self, on: bool) -> None:
+        """Have the device cache writes until a flush, or write through; it takes VIRTIO_BLK_F_CONFIG_WCE (5.2.5)."""
+        self.write_config(BlkConfig, "writeback", int(on), BlkConfig.width_of("writeback"))
+
+    def read(self, offset_bytes: int, length: int, timeout: float | None = None, *, queue: Which = 0) -> bytes:
+        """Read ``length`` bytes, 512 or a multiple, from ``offset_bytes``, another.
 
         :raises RequestFailedError: when the device answers with an error status.
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
-        sector = _sectors("offset_bytes", offset_bytes)
-        return self._done(self.submit(BlkRequestType.IN, sector, writable=[_whole("length", length)]), timeout)
+        sector, count = _sectors("offset_bytes", offset_bytes), _sectors("length", length, first=1)
+        return self._do(BlkRequestType.IN, sector, writable=[count * SECTOR_BYTES], queue=queue, timeout=timeout)
 
-    def write(self, offset_bytes: int, data: bytes, timeout: float | None = None) -> None:
-        """Write ``data``, a multiple of 512 bytes, to ``offset_bytes``, another. It raises as :meth:`read` does."""
-        _whole("len(data)", len(data))
-        self._done(self.submit(BlkRequestType.OUT, _sectors("offset_bytes", offset_bytes), data), timeout)
+    def write(self, offset_bytes: int, data: bytes, timeout: float | None = None, *, queue: Which = 0) -> None:
+        """Write ``data``, 512 bytes or a multiple, to ``offset_bytes``, another. It raises as :meth:`read` does."""
+        _sectors("len(data)", len(data), first=1)
+        self._do(BlkRequestType.OUT, _sectors("offset_bytes", offset_bytes), data, queue=queue, timeout=timeout)
 
-    def flush(self, timeout: float | None = None) -> None:
+    def flush(self, timeout: float | None = None, *, queue: Which = 0) -> None:
         """Have what was written reach the storage. It raises as :meth:`read` does."""
-        self._done(self.submit(BlkRequestType.FLUSH, 0), timeout)
+        self._do(BlkRequestType.FLUSH, 0, queue=queue, timeout=timeout)
 
     def discard(self, offset_bytes: int, length: int, timeout: float | None = None) -> None:
-        """Say that a stretch is of no use any more. It raises as :meth:`read` does."""
+        """Say that a stretch is of no use any more; what it reads then is the device's to choose. It raises as
+        :meth:`read` does."""
         self._stretch(BlkRequestType.DISCARD, offset_bytes, length, 0, timeout)
 
     def write_zeroes(
@@ -58,60 +83,90 @@ class BlkDriver(Driver):
         flags = BlkDiscardWriteZeroesFlag.UNMAP if unmap else 0
         self._stretch(BlkRequestType.WRITE_ZEROES, offset_bytes, length, flags, timeout)
 
+    def secure_erase(self, offset_bytes: int, length: int, timeout: float | None = None) -> None:
+        """Have a stretch erased with all its copies. It raises as :meth:`read` does."""
+        self._stretch(BlkRequestType.SECURE_ERASE, offset_bytes, length, 0, timeout)
+
     def get_id(self, timeout: float | None = None) -> str:
         """The device's serial number, up to 20 characters. It raises as :meth:`read` does."""
-        data = self._done(self.submit(BlkRequestType.GET_ID, 0, writable=[ID_BYTES]), timeout)
+        data = self._do(BlkRequestType.GET_ID, 0, writable=[ID_BYTES], timeout=timeout)
         return data.partition(b"\0")[0].decode("ascii", "backslashreplace")
 
+    def get_lifetime(self, timeout: float | None = None) -> BlkLifetime:
+        """How worn the storage is. It raises as :meth:`read` does."""
+        data = self._do(BlkRequestType.GET_LIFETIME, 0, writable=[BlkLifetime.size()], timeout=timeout)
+        return BlkLifetime.unpack(data, self.transport.order)
+
     def submit(
-        self,
-        type: int,
-        sector: int,
-        data: bytes = b"",
-        *,
-        writable: list[int] | None = None,
-        queue: int | str | DriverQueue = 0,
+        self, type: int, sector: int = 0, *data: bytes, writable: Sequence[int] = (), queue: Which = 0
     ) -> Request:
         """Start any request at all and don't wait for it: header, data, status byte (5.2.6).
 
         :param type: of the request, known or not.
-        :param writable: sizes of the buffers that the device writes, before the status byte.
+        :param data: what the device reads, a segment each.
+        :param writable: sizes of what the device writes before the status byte, a segment each.
+        :raises QueueFullError: when there are not enough free descriptors.
+        :raises UsageError: for a type of more than 32 bits, or a sector of more than 64.
         """
-        header = BlkRequest(type=type, reserved=0, sector=sector).pack(self.transport.order)
-        chosen = queue if isinstance(queue, DriverQueue) else self.queue(queue)
-        request = chosen.submit(*filter(None, (header, data)), writable=[*(writable or ()), 1])
+        try:
+            header = BlkRequest(type=type, sector=sector).pack(self.transport.order)
+        except struct.error as error:
+            raise UsageError(f"the header of a request: {error}") from error
+        chosen = self.queue(queue)
+        request = chosen.submit(header, *data, writable=[*writable, len(_UNANSWERED)])
+        self.memory.write(request.buffers[-1].address, _UNANSWERED)
         chosen.kick()
         return request
 
-    def _stretch(self, type: BlkRequestType, offset_bytes: int, length: int, flags: int, timeout: float | None) -> None:
-        first, count = _sectors("offset_bytes", offset_bytes), _sectors("length", length)
-        segment = BlkDiscardWriteZeroes(sector=first, num_sectors=count, flags=flags)
-        self._done(self.submit(type, 0, segment.pack(self.transport.order)), timeout)
+    def finish(
+        self, request: Request, timeout: float | None = None, *, queue: Which = 0, step: str = "a request"
+    ) -> bytes:
+        """Wait for a request that was submitted to ``queue``; what it read.
 
-    def _done(self, request: Request, timeout: float | None) -> bytes:
-        """Wait for a request of the first queue; what it read.
-
+        :param step: what to call it in errors.
         :raises RequestFailedError: for any other status than OK.
+        :raises RequestTimeoutError: when the device doesn't answer in time.
         """
-        data = self.queue(0).wait(request, timeout).data
+        data = self.queue(queue).wait(request, timeout).data
         status = data[-1]
         if status != BlkRequestStatus.OK:
             known = status in tuple(BlkRequestStatus)
             raise RequestFailedError(
                 f"{self.id}: the device answers the request with an error",
-                step=self.history[-1],
+                step=step,
                 register="status byte of the request",
                 expected="0 (OK)",
                 seen=f"{status} ({BlkRequestStatus(status).name})" if known else f"{status}, which means nothing",
             )
         return data[:-1]
 
+    def _do(
+        self,
+        type: BlkRequestType,
+        sector: int,
+        *data: bytes,
+        writable: Sequence[int] = (),
+        queue: Which = 0,
+        timeout: float | None = None,
+    ) -> bytes:
+        """One request from beginning to end."""
+        request = self.submit(type, sector, *data, writable=writable, queue=queue)
+        return self.finish(request, timeout, queue=queue, step=f"{type.name} at sector {sector}")
 
-def _whole(name: str, value: int) -> int:
-    if value < 0 or value % SECTOR_BYTES:
-        raise UsageError(f"{name}={value}: block devices count in sectors: a multiple of {SECTOR_BYTES} is expected")
-    return value
+    def _stretch(self, type: BlkRequestType, offset_bytes: int, length: int, flags: int, timeout: float | None) -> None:
+        first = _sectors("offset_bytes", offset_bytes)
+        count = _sectors("length", length, end=_STRETCH_SECTORS)
+        segment = BlkDiscardWriteZeroes(sector=first, num_sectors=count, flags=flags)
+        # In the transport's order, as QEMU reads it; Linux's header has it little-endian on legacy devices, too.
+        self._do(type, 0, segment.pack(self.transport.order), timeout=timeout)
 
 
-def _sectors(name: str, value: int) -> int:
-    return _whole(name, value) // SECTOR_BYTES
+def _sectors(name: str, value: int, first: int = 0, end: int = _SECTORS) -> int:
+    """How many sectors that many bytes are."""
+    count, rest = divmod(value, SECTOR_BYTES)
+    if rest or not first <= count < end:
+        raise UsageError(
+            f"{name}={value}: block devices count in sectors of {SECTOR_BYTES} bytes: a multiple of that from "
+            f"{first * SECTOR_BYTES} up is expected, less than {end * SECTOR_BYTES:#x}"
+        )
+    return count

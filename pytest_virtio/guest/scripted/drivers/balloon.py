@@ -1,0 +1,135 @@
+"""The traditional memory balloon (virtio 1.3 section 5.5): pages given away and taken back, and statistics.
+
+Responsible for its requests and for which pages are in the balloon; must not know when a guest should give any. Free
+page hinting has no verb here: it is a part of migration.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Mapping
+from typing import Self
+
+from pytest_virtio.errors import UsageError
+from pytest_virtio.guest.scripted.access import Attachment
+from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.ring.driver import Buffer
+from pytest_virtio.spec.devices.balloon import (
+    PAGE_BYTES,
+    BalloonConfig,
+    BalloonFeature,
+    BalloonPfn,
+    BalloonStat,
+    BalloonStatTag,
+)
+
+__all__ = ("BalloonDriver",)
+
+
+class BalloonDriver(Driver):
+    """Drives a memory balloon. Pages are 4096 bytes, named by their guest-physical address."""
+
+    understood = frozenset(
+        {
+            BalloonFeature.MUST_TELL_HOST,
+            BalloonFeature.STATS_VQ,
+            BalloonFeature.DEFLATE_ON_OOM,
+            BalloonFeature.PAGE_REPORTING,
+        }
+    )
+
+    def __init__(self, attachment: Attachment) -> None:
+        super().__init__(attachment)
+        self._pages: set[int] = set()
+
+    @property
+    def pages(self) -> frozenset[int]:
+        """The pages in the balloon."""
+        return frozenset(self._pages)
+
+    def reset(self) -> Self:
+        """As for any device; the balloon is empty then."""
+        super().reset()
+        self._pages.clear()
+        return self
+
+    def populate(self) -> None:
+        """Hand over the first statistics: the device keeps the buffer until it wants others (5.5.6.3)."""
+        if self.has(BalloonFeature.STATS_VQ):
+            self._submit_stats({BalloonStatTag.MEMTOT: self.memory.size})
+
+    def config(self) -> BalloonConfig:
+        """The device's configuration (5.5.4): ``num_pages`` that the host wants, and ``actual`` that we gave."""
+        return self.read_config(BalloonConfig, order="little")
+
+    def inflate(self, pages: int, timeout: float | None = None) -> tuple[int, ...]:
+        """Give away so many more pages of guest RAM, 1 or more; which ones (5.5.6.1).
+
+        :param timeout: seconds; the driver's by default.
+        :raises RequestTimeoutError: when the device doesn't take them in time.
+        :raises UsageError: for no pages, or when guest RAM is used up.
+        """
+        if pages < 1:
+            raise UsageError(f"inflate({pages}): 1 page or more can be given away")
+        addresses = tuple(self.allocate(PAGE_BYTES, PAGE_BYTES) for _ in range(pages))
+        self._tell("inflate", addresses, timeout)
+        self._pages.update(addresses)
+        self._tell_actual()
+        return addresses
+
+    def deflate(self, addresses: Collection[int], timeout: float | None = None) -> None:
+        """Take pages back; what was in them is lost (5.5.6.1).
+
+        :raises RequestTimeoutError: when the device doesn't answer in time.
+        :raises UsageError: for no pages, or others than are in the balloon.
+        """
+        strange = set(addresses) - self._pages
+        if strange or not addresses:
+            named = ", ".join(f"{address:#x}" for address in sorted(strange)) or "none"
+            raise UsageError(f"deflate: pages of the balloon are expected ({len(self._pages)} are there), not {named}")
+        self._tell("deflate", addresses, timeout)
+        self._pages.difference_update(addresses)
+        for address in set(addresses):
+            self.free(address)
+        self._tell_actual()
+
+    def answer_stats(self, stats: Mapping[int, int], timeout: float | None = None) -> None:
+        """Wait until the device asks for statistics, and tell these (5.5.6.3).
+
+        :param stats: numbers of 64 bits, by :class:`BalloonStatTag` or any other tag.
+        :raises RequestTimeoutError: when it doesn't ask in time.
+        :raises UsageError: for no statistics, or numbers that don't fit.
+        """
+        self.queue("stats").next(timeout)
+        self._submit_stats(stats)
+        self.queue("stats").kick()
+
+    def report_free(self, addresses: Collection[int], timeout: float | None = None) -> None:
+        """Tell that pages are free now: the device may drop what is in them (5.5.6.7).
+
+        They are used again without a word to the device, so they don't go into the balloon.
+
+        :raises RequestTimeoutError: when the device doesn't answer in time.
+        """
+        buffers = [Buffer(address, PAGE_BYTES, device_writes=True) for address in addresses]
+        queue = self.queue("reporting")
+        request = queue.submit_buffers(buffers)
+        queue.kick()
+        queue.wait(request, timeout)
+
+    def _tell(self, queue: str, addresses: Collection[int], timeout: float | None) -> None:
+        pfns = [BalloonPfn(address // PAGE_BYTES).pack(self.transport.order) for address in addresses]
+        self.queue(queue).request(b"".join(pfns), timeout=timeout)
+
+    def _tell_actual(self) -> None:
+        size = BalloonConfig.width_of("actual")
+        self.write_config(BalloonConfig, "actual", len(self._pages), size, order="little")
+
+    def _submit_stats(self, stats: Mapping[int, int]) -> None:
+        if not stats:
+            raise UsageError("no statistics: one at least is expected, for a buffer can't be empty")
+        try:
+            packed = [BalloonStat(tag, value).pack(self.transport.order) for tag, value in stats.items()]
+        except struct.error as error:
+            raise UsageError(f"statistics: {error}") from error
+        self.queue("stats").submit(b"".join(packed))

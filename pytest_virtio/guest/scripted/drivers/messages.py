@@ -1,0 +1,68 @@
+"""Requests and answers as bytes: what the drivers of several device types do alike.
+
+Responsible for turning a request that can't be written, an answer that is too short and a status that is no success
+into errors that name the request; must not know any request.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TypeVar
+
+from pytest_virtio.errors import RequestFailedError, UsageError
+from pytest_virtio.spec.layout import Layout
+
+__all__ = ("check_status", "packed", "unpacked")
+
+L = TypeVar("L", bound=Layout)
+
+
+def packed(request: Layout) -> bytes:
+    """Write a request, little-endian.
+
+    :raises UsageError: when a value doesn't fit its field.
+    """
+    try:
+        return request.pack()
+    except struct.error as error:
+        raise UsageError(f"{type(request).__name__}: {error}") from error
+
+
+def unpacked(layout: type[L], answer: bytes, id: str, request: str) -> L:
+    """Read an answer, little-endian.
+
+    :param answer: what the device says it wrote.
+    :param request: its name, for the error.
+    :raises RequestFailedError: when the device wrote less than such an answer takes.
+    """
+    if len(answer) < layout.size():
+        raise RequestFailedError(
+            f"{id}: the device's answer is too short",
+            step=request,
+            register=layout.__name__,
+            expected=f"{layout.size()} bytes",
+            seen=f"{len(answer)} bytes",
+        )
+    return layout.unpack(answer)
+
+
+def check_status(status: int, success: IntEnum, id: str, request: str) -> None:
+    """See to it that an answer says success.
+
+    :param success: the status that does, a member of the enumeration of all.
+    :raises RequestFailedError: naming the status that it says instead.
+    """
+    if status != success:
+        raise RequestFailedError(
+            f"{id}: the device answers the request with an error",
+            step=request,
+            register=type(success).__name__,
+            expected=_shown(success, type(success)),
+            seen=_shown(status, type(success)),
+        )
+
+
+def _shown(status: int, kind: type[IntEnum]) -> str:
+    known = status in tuple(kind)
+    return f"{status:#x} ({kind(status).name})" if known else f"{status:#x}, which means nothing"
