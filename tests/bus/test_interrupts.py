@@ -30,7 +30,7 @@ TIMER = 0
 """The PC's own timer, which rises by itself (seen on 11.1)."""
 
 
-def at(addresses: list[str], **properties: str) -> list[Declaration]:
+def at(addresses: list[str], **properties: Any) -> list[Declaration]:
     return [Rng(addr=address, **properties) for address in addresses]
 
 

@@ -148,6 +148,14 @@ def test_segments_of_odd_sizes(scripted: Boot) -> None:
         assert part(image(virtio), 512, 1024) == data
 
 
+def test_flush(scripted: Boot) -> None:
+    """FLUSH, as QEMU counts them (5.2.6)."""
+    with scripted(Blk(size="1M")) as virtio:
+        for number in range(1, 4):
+            driver_of(virtio).flush()
+            assert counted(virtio)["flush_operations"] == number
+
+
 def test_the_cache_is_switched(scripted: Boot) -> None:
     """VIRTIO_BLK_F_CONFIG_WCE: ``writeback`` of configuration space (5.2.5)."""
     with scripted(Blk(size="1M")) as virtio:

@@ -172,6 +172,9 @@ def test_a_console_port_is_opened(scripted: Boot) -> None:
     with with_a_console(scripted) as virtio:
         port = virtio.guest.driver("serial0", ConsoleDriver).port(0)
         assert port.is_console
+        assert "port 0, guest on, host on" in virtio.vm.hmp("info qtree")
+        port.close()
+        assert "port 0, guest off, host on" in virtio.vm.hmp("info qtree")
         port.write(b"login: ")
         assert heard(virtio, "tty") == b"login: "
 

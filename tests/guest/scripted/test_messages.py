@@ -1,6 +1,6 @@
 """Devices that answer with nonsense: each driver says so in an error of its own, and nothing else comes out.
 
-No QEMU lies like that, so what is written for its answer here is put between the driver and its queue.
+No QEMU answers like that, so the answers are put between the driver and its queue.
 """
 
 from __future__ import annotations
@@ -121,6 +121,15 @@ def test_nonsense(
         monkeypatch.setattr(driver, "queue", lambda which: Liar(answer))
         with pytest.raises(RequestFailedError, match=seen):
             ask(driver)
+
+
+def test_an_edid_is_as_long_as_the_device_says(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5.7.6.8: ``size`` bytes of the answer are the EDID; QEMU always says 1024."""
+    answer = GpuRespEdid(GpuCtrlHdr(GpuCtrlType.RESP_OK_EDID), 128, 0, b"\x55" * 1024).pack()
+    with scripted(Gpu()) as virtio:
+        driver = virtio.guest.driver("gpu0")
+        monkeypatch.setattr(driver, "queue", lambda which: Liar(answer))
+        assert driver.get_edid() == b"\x55" * 128
 
 
 HUGE = 0xFFFFFFFF

@@ -73,6 +73,15 @@ def test_what_is_written_is_on_the_image(scripted: Boot, properties: dict[str, A
         assert status_of(virtio, "scsi0").driver_ok
 
 
+def test_flush(scripted: Boot) -> None:
+    """SYNCHRONIZE CACHE, as QEMU counts them."""
+    with scripted(Scsi(size="1M")) as virtio:
+        for number in range(1, 4):
+            driver_of(virtio).unit().flush()
+            (found,) = cast(list[dict[str, Any]], virtio.vm.qmp("query-blockstats"))
+            assert found["stats"]["flush_operations"] == number
+
+
 def test_beyond_what_short_commands_reach(scripted: Boot) -> None:
     """WRITE(16) and READ(16): at blocks that don't fit into 32 bits."""
     with scripted(Scsi(size=4 * TIB)) as virtio:
@@ -245,9 +254,9 @@ def test_mistakes_of_the_caller(scripted: Boot) -> None:
             driver.unit().inquiry(page=0x123)
 
 
-def answered(**fields: Any) -> Request:
-    """A command as a device might give it back."""
-    return cast(Request, SimpleNamespace(**fields))
+def answered(written: bytes) -> Request:
+    """A request as a device might give it back."""
+    return cast(Request, SimpleNamespace(written=written))
 
 
 def test_answers_that_make_no_sense(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,13 +264,13 @@ def test_answers_that_make_no_sense(scripted: Boot, monkeypatch: pytest.MonkeyPa
     with scripted(Scsi(size="1M")) as virtio:
         driver = driver_of(virtio)
         with pytest.raises(RequestFailedError, match="11 bytes"):
-            driver.answer(answered(written=bytes(11), data=bytes(108)))
+            driver.answer(answered(bytes(11)))
         head = ScsiRespCmd(0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0).pack()
-        hostile = answered(written=head, data=head + bytes(96) + bytes(512))
+        hostile = answered(head + bytes(96) + bytes(512))
         answer = driver.answer(hostile, 512)
         assert (answer.good, answer.sense, answer.data) == (True, None, b"")
         nonsense = ScsiRespCmd(0, 0, 0, 0x55, 0x66).pack()
-        assert str(driver.answer(answered(written=nonsense, data=nonsense))) == "0x66"
+        assert str(driver.answer(answered(nonsense))) == "0x66"
         assert driver.unit().capacity().block_bytes == 512
         disk = driver.unit()
         disk.read(0, 512)
@@ -276,7 +285,7 @@ def test_answers_that_make_no_sense(scripted: Boot, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(driver, "answer", lambda request, length: sizeless)
         with pytest.raises(RequestFailedError, match="its blocks have no size"):
             driver.unit().read(0, 512)
-        event = SimpleNamespace(next=lambda timeout: answered(written=b"123"), submit=lambda **_: 0, kick=lambda: 0)
+        event = SimpleNamespace(next=lambda timeout: answered(b"123"), submit=lambda **_: 0, kick=lambda: 0)
         monkeypatch.setattr(driver, "queue", lambda which: event)
         with pytest.raises(RequestFailedError, match="3 bytes"):
             driver.next_event()

@@ -154,5 +154,9 @@ def test_no_such_stream(scripted: Boot, ask: Callable[[SoundDriver], object]) ->
 
 def test_bad_input(scripted: Boot) -> None:
     """What no request can hold is the caller's error."""
-    with scripted(Sound()) as virtio, pytest.raises(UsageError, match="channels: 256 doesn't fit"):
-        virtio.guest.driver("sound0", SoundDriver).set_params(OUT, **PARAMETERS, channels=256)
+    with scripted(Sound()) as virtio:
+        driver = virtio.guest.driver("sound0", SoundDriver)
+        with pytest.raises(UsageError, match="channels: 256 doesn't fit"):
+            driver.set_params(OUT, **PARAMETERS, channels=256)
+        with pytest.raises(UsageError, match="length=0"):
+            driver.capture(IN, 0)

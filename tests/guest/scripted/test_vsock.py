@@ -232,7 +232,8 @@ def test_hostile_packets_are_refused(own: VsockBoot, monkeypatch: pytest.MonkeyP
 
 
 def test_packets_of_nobody_are_answered(own: VsockBoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RST for a connection that isn't there, none for an RST, and unknown operations are let pass (5.10.6.4)."""
+    """RST for a connection that isn't there, none for an RST (5.10.6.4); RST after SHUTDOWN of both directions, though
+    one came after the other (5.10.6.5); unknown operations are let pass."""
     with own() as driver:
         connection = driver.connect(ECHO_PORT)
         sent: list[tuple[int, int]] = []
@@ -244,3 +245,5 @@ def test_packets_of_nobody_are_answered(own: VsockBoot, monkeypatch: pytest.Monk
         driver._take(VsockHdr(**GOOD, op=VsockOp.SHUTDOWN, flags=VsockShutdown.RECEIVE).pack())
         assert (connection.peer_shutdown, connection.is_open) == (VsockShutdown.RECEIVE, True)
         assert driver.connections == {Peer(1024, 2, ECHO_PORT): connection}
+        driver._take(VsockHdr(**GOOD, op=VsockOp.SHUTDOWN, flags=VsockShutdown.SEND).pack())
+        assert sent == [(VsockOp.RST, 9), (VsockOp.RST, 1024)]

@@ -125,9 +125,9 @@ class ScsiDriver(Driver):
         """
         head = self._unpacked(ScsiRespCmd, request.written)
         data_at = ScsiRespCmd.size() + SENSE_DEFAULT_SIZE
-        sense = request.data[ScsiRespCmd.size() : data_at][: head.sense_len]
+        sense = request.written[ScsiRespCmd.size() : data_at][: head.sense_len]
         failure = "" if head.response == ScsiResponse.OK else shown(head.response, ScsiResponse)
-        data = request.data[data_at:][: max(0, length - head.residual)]
+        data = request.written[data_at:][: max(0, length - head.residual)]
         return ScsiAnswer(failure, head.status, Sense.parse(sense), data, head.residual)
 
     def manage(

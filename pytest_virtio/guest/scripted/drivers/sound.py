@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pytest_virtio.errors import DriverError
+from pytest_virtio.errors import DriverError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
 from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
 from pytest_virtio.guest.scripted.queue import Request
@@ -114,7 +114,11 @@ class SoundDriver(Driver):
         """``length`` bytes of samples, 1 or more, from an input stream (5.14.6.8).
 
         They are fewer when the stream is released meanwhile: the status follows what there is.
+
+        :raises UsageError: for a length below 1.
         """
+        if length < 1:
+            raise UsageError(f"capture(length={length}): 1 byte or more is expected")
         self.begin(f"rx of {length} bytes")
         header, room = packed(SoundPcmXfer(stream)), [length, SoundPcmStatus.size()]
         written = self.queue("rx").request(header, writable=room, timeout=timeout).written
