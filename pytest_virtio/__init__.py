@@ -58,6 +58,22 @@ if TYPE_CHECKING:
         VirtioAssertionError,
         VirtioError,
     )
+    from pytest_virtio.guest.scripted.driver import Driver
+    from pytest_virtio.guest.scripted.drivers.balloon import BalloonDriver
+    from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
+    from pytest_virtio.guest.scripted.drivers.console import ConsoleDriver
+    from pytest_virtio.guest.scripted.drivers.crypto import CryptoDriver
+    from pytest_virtio.guest.scripted.drivers.gpu import GpuDriver
+    from pytest_virtio.guest.scripted.drivers.input import InputDriver
+    from pytest_virtio.guest.scripted.drivers.iommu import IommuDriver
+    from pytest_virtio.guest.scripted.drivers.mem import MemDriver
+    from pytest_virtio.guest.scripted.drivers.net import NetDriver
+    from pytest_virtio.guest.scripted.drivers.p9 import P9Driver
+    from pytest_virtio.guest.scripted.drivers.pmem import PmemDriver
+    from pytest_virtio.guest.scripted.drivers.rng import RngDriver
+    from pytest_virtio.guest.scripted.drivers.scsi import ScsiDriver
+    from pytest_virtio.guest.scripted.drivers.sound import SoundDriver
+    from pytest_virtio.guest.scripted.drivers.vsock import VsockDriver
     from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
     from pytest_virtio.model.features import Features
     from pytest_virtio.model.queue import (
@@ -102,6 +118,22 @@ _HOMES = {
         "QueueFullError", "ReplyError", "RequestFailedError", "RequestTimeoutError", "RingError", "UnknownNameError",
         "UsageError", "VirtioAssertionError", "VirtioError",
     ),
+    "guest.scripted.driver": ("Driver",),
+    "guest.scripted.drivers.balloon": ("BalloonDriver",),
+    "guest.scripted.drivers.blk": ("BlkDriver",),
+    "guest.scripted.drivers.console": ("ConsoleDriver",),
+    "guest.scripted.drivers.crypto": ("CryptoDriver",),
+    "guest.scripted.drivers.gpu": ("GpuDriver",),
+    "guest.scripted.drivers.input": ("InputDriver",),
+    "guest.scripted.drivers.iommu": ("IommuDriver",),
+    "guest.scripted.drivers.mem": ("MemDriver",),
+    "guest.scripted.drivers.net": ("NetDriver",),
+    "guest.scripted.drivers.p9": ("P9Driver",),
+    "guest.scripted.drivers.pmem": ("PmemDriver",),
+    "guest.scripted.drivers.rng": ("RngDriver",),
+    "guest.scripted.drivers.scsi": ("ScsiDriver",),
+    "guest.scripted.drivers.sound": ("SoundDriver",),
+    "guest.scripted.drivers.vsock": ("VsockDriver",),
     "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
     "model.features": ("Features",),
     "model.queue": (
@@ -148,6 +180,23 @@ __all__ = (
     "VirtioQueue",
     "Vm",
     "VirtioFactory",
+    # Drivers of the scripted guest
+    "Driver",
+    "NetDriver",
+    "BlkDriver",
+    "RngDriver",
+    "BalloonDriver",
+    "ConsoleDriver",
+    "ScsiDriver",
+    "InputDriver",
+    "GpuDriver",
+    "CryptoDriver",
+    "IommuDriver",
+    "MemDriver",
+    "PmemDriver",
+    "SoundDriver",
+    "P9Driver",
+    "VsockDriver",
     # What they answer
     "VirtioStatus",
     "Features",

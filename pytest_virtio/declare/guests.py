@@ -41,7 +41,7 @@ class Scripted:
     interrupts: Interrupts = "msix"
 
     def __post_init__(self) -> None:
-        """Refuse what would be taken letter by letter, and unknown words.
+        """Refuse what would be taken letter by letter, unknown words and what contradicts itself.
 
         :raises UsageError: naming the parameter.
         """
@@ -53,6 +53,11 @@ class Scripted:
             raise UsageError(f"Scripted(features={self.features!r}): {_BY_DEVICE}")
         if self.interrupts not in get_args(Interrupts):
             raise UnknownNameError("kind of interrupts", str(self.interrupts), get_args(Interrupts))
+        both = set(self.features).intersection(self.without) if isinstance(self.without, Mapping) else ()
+        for id in both:
+            raise UsageError(
+                f"Scripted: features= says exactly what {id} takes, so nothing can be left out of it by without="
+            )
 
 
 @dataclass(frozen=True, slots=True)

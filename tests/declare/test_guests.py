@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_virtio.declare.guests import Firmware, Guest, Linux, NoGuest, guest_named
-from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
+from pytest_virtio.declare.guests import Firmware, Guest, Linux, NoGuest, Scripted, guest_named
+from pytest_virtio.errors import UnknownNameError, UsageError
 
 
 @pytest.mark.parametrize(
     ("guest", "expected"),
     [
+        ("scripted", Scripted()),
         ("linux", Linux()),
         ("firmware", Firmware()),
         (Linux(append="quiet"), Linux(append="quiet")),
@@ -30,20 +32,56 @@ def test_an_unknown_guest_names_the_near_one() -> None:
     assert str(caught.value) == "unknown guest: 'Linus'. Did you mean 'linux'?"
 
 
-def test_scripted_is_not_here_yet() -> None:
-    with pytest.raises(NotSupportedError) as caught:
-        guest_named("scripted")
-    assert str(caught.value) == (
-        "guest='scripted', the default, is not in this version yet: choose guest='linux' or guest='firmware' "
-        "in the marker, or set --virtio-guest (ini: virtio_guest)"
-    )
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"features": {"blk0": {"VERSION_1", 9}, "net0": []}},
+        {"without": {"blk0": ["EVENT_IDX"]}},
+        {"without": ["EVENT_IDX"]},
+        {"features": {"blk0": ()}, "without": {"net0": {"MQ"}}},
+        {"features": {"blk0": ()}, "without": ["MQ"]},
+        {"interrupts": "none"},
+    ],
+)
+def test_settings_of_the_scripted_guest(settings: dict[str, Any]) -> None:
+    guest = Scripted(**settings)
+    assert {name: getattr(guest, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"features": ["MQ"]},
+            "Scripted(features=['MQ']): write sets of features by device: {'blk0': {'VIRTIO_F_VERSION_1', 'MQ'}}",
+        ),
+        ({"features": {"blk0": "MQ"}}, "Scripted(features={'blk0': 'MQ'}): write sets of features by device"),
+        ({"features": {"blk0": 5}}, "Scripted(features={'blk0': 5}): write sets of features by device"),
+        ({"features": None}, "Scripted(features=None): write sets of features by device"),
+        ({"without": "MQ"}, "Scripted(without='MQ'): write sets of features by device"),
+        ({"without": {"blk0": "MQ"}}, "Scripted(without={'blk0': 'MQ'}): write sets of features by device"),
+        ({"interrupts": "msi"}, "unknown kind of interrupts: 'msi'. Did you mean 'msix'?"),
+        ({"interrupts": None}, "unknown kind of interrupts: 'None'"),
+        (
+            {"features": {"blk0": {"MQ"}}, "without": {"blk0": {"RO"}}},
+            "Scripted: features= says exactly what blk0 takes, so nothing can be left out of it by without=",
+        ),
+    ],
+)
+def test_settings_that_can_not_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Scripted(**settings)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("guest", [None, 5, Linux, ["linux"]])
 def test_what_is_no_guest(guest: object) -> None:
     with pytest.raises(UsageError) as caught:
         guest_named(guest)  # type: ignore[arg-type]
-    assert str(caught.value) == f"guest={guest!r}: write 'linux', 'firmware', Linux(...) or Firmware(...)"
+    assert str(caught.value) == (
+        f"guest={guest!r}: write 'scripted', 'linux', 'firmware', Scripted(...), Linux(...) or Firmware(...)"
+    )
 
 
 @pytest.mark.parametrize("modules", ["a.ko", Path("a.ko")])

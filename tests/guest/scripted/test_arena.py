@@ -21,7 +21,7 @@ def test_blocks_are_aligned_and_do_not_overlap(wanted: list[tuple[int, int, bool
     for size, align, keep in wanted:
         address = arena.allocate(size, align)
         assert address % align == 0
-        assert FIRST <= address
+        assert address >= FIRST
         assert address + size <= END
         assert all(address + size <= other or other + length <= address for other, length in held.items() if length)
         if keep:

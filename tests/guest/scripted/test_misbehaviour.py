@@ -3,6 +3,7 @@ name step, register, expected and seen, each in time, and a test process that is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -147,7 +148,6 @@ BROKEN = {
     "next beyond the ring": chain((None, 16, NEXT, 256)),
     "head beyond the ring": chain(heads=(256,)),
     "no length": chain((None, 0, WRITE, 0)),
-    "nowhere": chain((OUTSIDE, 16, NEXT, 1), (OUTSIDE, 16, WRITE, 0)),
     "at the end of everything": chain((2**64 - 8, 16, WRITE, 0)),
     "read after written": chain((None, 16, WRITE | NEXT, 1), (None, 16, 0, 0)),
     "indirect table of an odd size": indirect(17, (None, 16, 0, 0), (None, 16, WRITE, 0)),
@@ -179,6 +179,17 @@ def test_a_corrupt_ring_breaks_the_device_and_nothing_else(scripted: Boot, trans
         assert driver.read(0, 512) == b"mended! " * 64
 
 
+def test_buffers_outside_of_ram(scripted: Boot) -> None:
+    """QEMU 7.2 calls the device broken, later ones read zeros and write into nothing: the request ends either way."""
+    with scripted(Rng()) as virtio:
+        driver = virtio.guest.driver("rng0", RngDriver)
+        request = driver.queue(0).submit_buffers([Buffer(OUTSIDE, 16, device_writes=True)])
+        driver.queue(0).kick()
+        with contextlib.suppress(NeedsResetError):
+            assert driver.queue(0).wait(request).data == b""
+        assert len(driver.initialise().read(8)) == 8
+
+
 def test_an_available_index_that_jumps(scripted: Boot) -> None:
     """2.7.13.3: more new heads than the ring has entries."""
     with scripted(Blk()) as virtio:
@@ -192,7 +203,7 @@ def test_an_available_index_that_jumps(scripted: Boot) -> None:
         assert driver.initialise().read(0, 512) == bytes(512)
 
 
-@pytest.mark.parametrize("name", ["no length", "nowhere", "loop"])
+@pytest.mark.parametrize("name", ["no length", "loop"])
 def test_a_legacy_device_breaks_in_silence(scripted: Boot, name: str) -> None:
     """2.1: DEVICE_NEEDS_RESET is VERSION_1's; without it a broken device just says nothing any more."""
     with scripted(Blk(), transport="pci-transitional", legacy=True) as virtio:
@@ -208,7 +219,6 @@ def test_a_legacy_device_breaks_in_silence(scripted: Boot, name: str) -> None:
 
 PACKED = {
     "no length": [(None, 0, WRITE)],
-    "nowhere": [(OUTSIDE, 16, WRITE)],
     "read after written": [(None, 16, WRITE | NEXT), (None, 16, DescriptorFlag(0))],
     "indirect table of an odd size": [(None, 17, INDIRECT)],
     "indirect table of no size": [(None, 0, INDIRECT)],
@@ -216,8 +226,10 @@ PACKED = {
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_corrupt_packed_ring(scripted: Boot, name: str) -> None:
-    """2.8: as with split rings."""
+def test_a_corrupt_packed_ring(scripted: Boot, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """2.8: as with split rings, on QEMU 11.1. 7.2 and 10.0 look at the broken ring for ever, and abort at a table of no
+    size: that is an error in time too."""
+    monkeypatch.setattr(qtest, "ANSWER_SECONDS", 1.0)
     with scripted(Blk(packed="on")) as virtio:
         driver = virtio.guest.driver("blk0", BlkDriver)
         queue, ram = driver.queue(0), driver.allocate(4096)
@@ -226,10 +238,14 @@ def test_a_corrupt_packed_ring(scripted: Boot, name: str) -> None:
             where = ram if address is None else address
             queue.ring.write_descriptor(position, where, length, 0, flags | available_flags(True))
         queue.ring.expose(0, len(PACKED[name]))
-        queue.kick(always=True)
-        with pytest.raises(NeedsResetError):
+        with pytest.raises((NeedsResetError, MonitorTimeoutError, QemuExitedError)) as caught:
+            queue.kick(always=True)
             queue.next(timeout=5)
-        assert driver.initialise().read(0, 512) == bytes(512)
+        if caught.type is NeedsResetError:
+            assert driver.initialise().read(0, 512) == bytes(512)
+        elif caught.type is QemuExitedError:
+            assert name == "indirect table of no size"
+            assert "killed by SIGABRT" in str(caught.value)
 
 
 def test_what_was_written_by_hand_and_is_right_comes_back(scripted: Boot) -> None:
