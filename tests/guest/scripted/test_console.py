@@ -214,7 +214,10 @@ def test_a_second_start_is_like_the_first(scripted: Boot) -> None:
     """After a reset all ports are told of anew (3.1.1)."""
     with scripted(Serial()) as virtio:
         driver = virtio.guest.driver("serial0", ConsoleDriver)
+        before = driver.port("serial0.0").open()
         driver.initialise()
+        assert driver.port("serial0.0") is not before
+        assert not is_open(virtio, "serial0.port0")
         driver.port("serial0.0").open().write(b"again")
         assert heard(virtio, "serial0.port0") == b"again"
 

@@ -26,11 +26,13 @@ from pytest_virtio import (
     Tablet,
     UnknownNameError,
     UsageError,
+    Virtio,
 )
 from pytest_virtio.guest.scripted import drivers
 from pytest_virtio.guest.scripted.driver import Driver
 from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
 from pytest_virtio.guest.scripted.drivers.rng import RngDriver
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
 
 from .conftest import Boot, status_of
 
@@ -43,6 +45,11 @@ EVERYTHING = (
 ON_MMIO = tuple(declaration for declaration in EVERYTHING if declaration.kind not in {"mem", "pmem", "iommu"})
 TRANSITIONAL = (Net(), Blk(), Rng(), Balloon(), Serial(), Scsi(), P9())
 ON = {"pci": EVERYTHING, "mmio": ON_MMIO, "pci-transitional": TRANSITIONAL, "pci-legacy": TRANSITIONAL}
+
+
+def guest_of(virtio: Virtio) -> ScriptedGuest:
+    assert isinstance(virtio.guest, ScriptedGuest)
+    return virtio.guest
 
 
 def test_exactly_these_features(scripted: Boot) -> None:
@@ -114,8 +121,8 @@ def test_a_device_that_is_not_to_be_driven_is_left_alone(scripted: Boot) -> None
 def test_every_declared_device_is_at_driver_ok(scripted: Boot, transport: str) -> None:
     """The default of every test: all devices are live when its body starts."""
     with scripted(*ON[transport], transport=transport) as virtio:
-        assert len(virtio.guest.drivers) == len(ON[transport])
-        for driver in virtio.guest.drivers:
+        assert len(guest_of(virtio).drivers) == len(ON[transport])
+        for driver in guest_of(virtio).drivers:
             assert {"DRIVER_OK"} <= driver.status(), driver
         for device in virtio:
             assert status_of(virtio, device.id).driver_ok, device
@@ -125,8 +132,8 @@ def test_every_declared_device_is_at_driver_ok(scripted: Boot, transport: str) -
 def test_every_declared_device_and_sound(scripted: Boot, machine: str) -> None:
     """Sound came with QEMU 8.2."""
     with scripted(*EVERYTHING, Sound(), machine=machine) as virtio:
-        assert all({"DRIVER_OK"} <= driver.status() for driver in virtio.guest.drivers)
-        assert len(virtio.guest.drivers) == 16
+        assert all({"DRIVER_OK"} <= driver.status() for driver in guest_of(virtio).drivers)
+        assert len(guest_of(virtio).drivers) == 16
 
 
 def test_types_without_a_driver_of_their_own(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +141,7 @@ def test_types_without_a_driver_of_their_own(scripted: Boot, monkeypatch: pytest
     monkeypatch.setattr(drivers, "_CLASSES", {})
     # Without UNPLUGGED_INACCESSIBLE, which a driver must understand, QEMU 10.0 has no virtio-mem.
     with scripted(*(declaration for declaration in EVERYTHING if declaration.kind != "mem")) as virtio:
-        for driver in virtio.guest.drivers:
+        for driver in guest_of(virtio).drivers:
             assert type(driver) is Driver
             assert {"DRIVER_OK"} <= driver.status(), driver
             assert driver.queues, driver

@@ -34,6 +34,7 @@ from pytest_virtio import (
 from pytest_virtio.guest.scripted.driver import Driver
 from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
 from pytest_virtio.guest.scripted.drivers.rng import RngDriver
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.vm.memory import GuestMemory
 
 from .conftest import Boot, status_of
@@ -48,6 +49,11 @@ EVERYTHING = (
 ON_MMIO = tuple(declaration for declaration in EVERYTHING if declaration.kind not in {"mem", "pmem", "iommu"})
 TRANSITIONAL = (Net(), Blk(), Rng(), Balloon(), Serial(), Scsi(), P9())
 ON = {"pci": EVERYTHING, "mmio": ON_MMIO, "pci-transitional": TRANSITIONAL, "pci-legacy": TRANSITIONAL}
+
+
+def guest_of(virtio: Virtio) -> ScriptedGuest:
+    assert isinstance(virtio.guest, ScriptedGuest)
+    return virtio.guest
 
 
 def shown(virtio: Virtio, driver: Driver) -> int:
@@ -123,7 +129,7 @@ def test_a_legacy_interface_has_no_features_ok(scripted: Boot) -> None:
 def test_a_legacy_interface_takes_no_more_than_32_features(scripted: Boot) -> None:
     with scripted(Blk(), transport="pci-transitional", legacy=True) as virtio:
         driver = virtio.guest.driver("blk0", BlkDriver)
-        with pytest.raises(NotSupportedError, match="blk0: a legacy interface has no register for VIRTIO_F_VERSION_1$"):
+        with pytest.raises(NotSupportedError, match="blk0: a legacy interface has no register for VIRTIO_F_VERSION_1"):
             driver.negotiate({"VERSION_1", "VIRTIO_BLK_F_FLUSH"})
 
 
@@ -269,13 +275,13 @@ def test_all_at_once_in_order(scripted: Boot) -> None:
     ],
 )
 def test_start_after_the_machines_reset(scripted: Boot, transport: str, machine: str, interrupts: str) -> None:
-    """system_reset takes status, queues and PCI addresses away; ``start`` brings all of it back, with the same drivers."""
+    """system_reset takes status, queues and PCI addresses away; ``start`` brings them back, with the same drivers."""
     with scripted(Blk(), Rng(driver=None), transport=transport, machine=machine, interrupts=interrupts) as virtio:
         driver, idle = virtio.guest.driver("blk0", BlkDriver), virtio.guest.driver("rng0", RngDriver)
         driver.write(0, b"survives" * 64)
         idle.initialise()
         virtio.vm.reset()
-        virtio.guest.start()
+        guest_of(virtio).start()
         assert virtio.guest.driver("blk0") is driver
         assert driver.read(0, 512) == b"survives" * 64
         assert driver.queue(0).interrupted()
@@ -289,7 +295,7 @@ def test_start_again_without_a_reset(scripted: Boot, transport: str) -> None:
     with scripted(Blk(serial="AgainAndAgain"), transport=transport, memory="16M") as virtio:
         driver = virtio.guest.driver("blk0", BlkDriver)
         for _ in range(20):
-            virtio.guest.start(timeout=20)
+            guest_of(virtio).start(timeout=20)
             assert driver.get_id() == "AgainAndAgain"
             assert driver.config().capacity == 64 * 2048
 
@@ -311,7 +317,7 @@ def test_after_qemus_end_there_are_only_our_errors(scripted: Boot) -> None:
         driver = virtio.guest.driver("blk0", BlkDriver)
         queue = driver.queue(0)
         request = queue.submit(writable=[512])
-    for verb in (driver.status, driver.reset, driver.offered, driver.initialise, driver.isr, virtio.guest.start):
+    for verb in (driver.status, driver.reset, driver.offered, driver.initialise, driver.isr, guest_of(virtio).start):
         with pytest.raises(QemuExitedError):
             verb()
     for answer in (driver.config_interrupted, queue.interrupted, queue.poll, queue.kick, queue.next, queue.submit):
