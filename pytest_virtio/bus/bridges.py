@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_virtio.bus.pci import Function, PciAddress, PciHost, Range
+from pytest_virtio.bus.config_space import PciAddress
+from pytest_virtio.bus.pci import Function, PciHost, Range
 from pytest_virtio.errors import NotSupportedError
 from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.spec.transport.pci import Command, Config
@@ -25,13 +26,15 @@ _CLOSED = 0x0000FFF0
 MEMORY_BYTES, IO_BYTES = 0x1000000, 0x1000
 
 
-def number_bridges(look: Callable[[], tuple[PciFunction, ...]], host: PciHost) -> tuple[PciFunction, ...]:
+def number_bridges(
+    functions: tuple[PciFunction, ...], look: Callable[[], tuple[PciFunction, ...]], host: PciHost
+) -> tuple[PciFunction, ...]:
     """Number the buses behind the root bus's bridges, so that what is there can be seen; all functions.
 
-    :param look: gives the functions that can be seen now.
+    :param functions: those that can be seen before.
+    :param look: gives those that can be seen now.
     :raises NotSupportedError: for a bridge behind a bridge.
     """
-    functions = look()
     bridges = [found for found in functions if found.is_bridge]
     if bridges:
         for number, found in enumerate(bridges, 1):

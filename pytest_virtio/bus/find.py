@@ -12,7 +12,8 @@ from typing import Protocol, cast
 
 from pytest_virtio import qapi
 from pytest_virtio.bus.bridges import number_bridges
-from pytest_virtio.bus.pci import Function, PciAddress, PciHost
+from pytest_virtio.bus.config_space import PciAddress
+from pytest_virtio.bus.pci import Function, PciHost
 from pytest_virtio.bus.transport import Transport
 from pytest_virtio.bus.virtio_mmio import MmioDevice
 from pytest_virtio.bus.virtio_pci import ModernPci
@@ -29,6 +30,9 @@ MICROVM_BASE, MICROVM_STRIDE = 0xFEB00000, 0x200
 _MMIO_BUS = re.compile(r"virtio-mmio-bus\.(\d+)$")
 
 Q35_BRIDGE, I440FX_BRIDGE = 0x29C0, 0x1237
+Q35_CONFIG_SPACE = 0xB0000000
+"""Below it is RAM at the most, from it on there is none on a q35."""
+_PCIEXBAR = Register("PCIEXBAR", 0x60, 4), Register("PCIEXBAR (high)", 0x64, 4)
 # PIIX3's PIRQRCA to PIRQRCD: which ISA interrupts the PCI ones become; firmware's job, and disabled until then.
 _PIIX_ROUTES = tuple(Register(f"PIRQRC{letter}", 0x60 + n, 1) for n, letter in enumerate("ABCD"))
 _PIIX_LINES = (10, 10, 11, 11)
@@ -48,12 +52,14 @@ def find_pci(execute: Execute, wire: Qtest, *, legacy: bool) -> dict[str, Transp
     :raises DriverError: for a device that has neither interface.
     """
     host = PciHost(wire)
-    functions = number_bridges(lambda: qapi.parse_pci(execute(qapi.QUERY_PCI)), host)
+
+    def look() -> tuple[PciFunction, ...]:
+        return qapi.parse_pci(execute(qapi.QUERY_PCI))
+
+    functions = look()
     chipset = functions[0].device if functions else 0
-    if chipset == I440FX_BRIDGE:
-        piix = Function(host, PciAddress(0, 1, 0))
-        for register, line in zip(_PIIX_ROUTES, _PIIX_LINES, strict=True):
-            piix.put(register, line)
+    _prepare(host, chipset)
+    functions = number_bridges(functions, look, host)
     devices: dict[str, Transport] = {
         found.qdev_id: _pci_device(host, found, _line(chipset, found), legacy=legacy)
         for found in functions
@@ -62,6 +68,16 @@ def find_pci(execute: Execute, wire: Qtest, *, legacy: bool) -> dict[str, Transp
     # QEMU's own views of them (`info pci`) are asked past this wire.
     wire.flush()
     return devices
+
+
+def _prepare(host: PciHost, chipset: int) -> None:
+    """What firmware does to the chipset itself."""
+    if chipset == Q35_BRIDGE:
+        host.open_memory_access(PciAddress(0, 0, 0), _PCIEXBAR, Q35_CONFIG_SPACE)
+    if chipset == I440FX_BRIDGE:
+        piix = Function(host, PciAddress(0, 1, 0))
+        for register, line in zip(_PIIX_ROUTES, _PIIX_LINES, strict=True):
+            piix.put(register, line)
 
 
 def _pci_device(host: PciHost, found: PciFunction, line: int | None, *, legacy: bool) -> Transport:

@@ -1,4 +1,4 @@
-"""PCI as firmware sees it: configuration space, BARs, bus mastering; the legacy configuration mechanism of a PC.
+"""PCI as firmware sees it: functions, BARs, bus mastering.
 
 Responsible for giving a function its addresses, as firmware would: nothing else runs in the VM that could; must not
 know virtio.
@@ -9,28 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pytest_virtio.bus.config_space import ConfigSpace, MemoryAccess, PciAddress, PortAccess
 from pytest_virtio.errors import UsageError
 from pytest_virtio.spec.transport.pci import CONFIG_BYTES, Command, Config
 from pytest_virtio.spec.transport.register import Register
-from pytest_virtio.vm.qtest import Qtest, Read, Space, Write
+from pytest_virtio.vm.qtest import Qtest, Space
 
-__all__ = ("Bar", "Function", "PciAddress", "PciHost", "Range")
+__all__ = ("Bar", "Function", "PciHost", "Range")
 
-CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 _IO_BAR, _BAR_64 = 1, 4
 _MEMORY_FLAGS, _IO_FLAGS = 0xF, 0x3
-
-
-class PciAddress(NamedTuple):
-    """Bus, slot and function number."""
-
-    bus: int
-    slot: int
-    function: int
-
-    def __str__(self) -> str:
-        """``00:01.0``"""
-        return f"{self.bus:02x}:{self.slot:02x}.{self.function}"
 
 
 class Bar(NamedTuple):
@@ -75,10 +63,18 @@ class PciHost:
 
     def __init__(self, wire: Qtest) -> None:
         self.wire = wire
+        self.config_space: ConfigSpace = PortAccess(wire)
         self.io = {0: Range("I/O space", 0xC000, 0x10000)}
         """Ranges by bus number; a bridge opens further ones."""
         self.memory = {0: Range("32-bit memory space", 0xE0000000, 0xFEB00000)}
         self._high = Range("64-bit memory space", 0x80_0000_0000, 0xFF_0000_0000)
+
+    def open_memory_access(self, host_bridge: PciAddress, register: tuple[Register, Register], base: int) -> None:
+        """Map configuration space into memory at ``base`` and use that from now on."""
+        function = Function(self, host_bridge)
+        function.put(register[1], base >> 32)
+        function.put(register[0], base & 0xFFFFFFFF | 1)
+        self.config_space = MemoryAccess(self.wire, base)
 
     def bar(self, bus: int, size: int, flags: int) -> Bar:
         """Give out addresses for a BAR on a bus."""
@@ -99,20 +95,14 @@ class Function:
         """``Command (configuration space of 00:01.0 + 0x4)``"""
         return f"{register.name} (configuration space of {self.address} + {register.offset:#x})"
 
-    def get(self, register: Register) -> int:
-        """Read a configuration register."""
-        return self._host.wire.exchange(self._reading(register))[0]
-
     def put(self, register: Register, value: int) -> None:
         """Post a write of a configuration register."""
-        for write in self._writing(register, value):
-            self._host.wire.write(write.space, write.address, write.size, write.value)
+        for write in self._host.config_space.writing(self.address, register, value):
+            self._host.wire.write(*write)
 
     def config(self) -> bytes:
         """The whole configuration space of conventional PCI, 256 bytes."""
-        words = [Register("", offset, 4) for offset in range(0, CONFIG_BYTES, 4)]
-        values = self._host.wire.exchange([op for register in words for op in self._reading(register)])
-        return b"".join(value.to_bytes(4, "little") for value in values)
+        return self._host.config_space.read(self.address, 0, CONFIG_BYTES)
 
     def map_bars(self, config: bytes) -> dict[int, Bar]:
         """Give every BAR an address and let the function decode them and be bus master; BARs by number.
@@ -136,25 +126,16 @@ class Function:
         if wide:
             self.put(Config.BARS[number + 1], bar.address >> 32)
 
-    def _bar_sizes(self) -> list[int]:
-        """What each BAR reads after all ones were written to it (PCI 3.0 section 6.2.5.1)."""
-        operations: list[Read | Write] = []
+    def _bar_sizes(self) -> tuple[int, ...]:
+        """What the BARs read after all ones were written to them (PCI 3.0 section 6.2.5.1)."""
         for register in Config.BARS:
-            operations += [*self._writing(register, 0xFFFFFFFF), *self._reading(register)]
-        return self._host.wire.exchange(operations)
-
-    def _reading(self, register: Register) -> Sequence[Read | Write]:
-        return self._select(register), Read("io", CONFIG_DATA + register.offset % 4, register.size)
-
-    def _writing(self, register: Register, value: int) -> Sequence[Write]:
-        return self._select(register), Write("io", CONFIG_DATA + register.offset % 4, register.size, value)
-
-    def _select(self, register: Register) -> Write:
-        place = self.address.bus << 16 | self.address.slot << 11 | self.address.function << 8 | register.offset & 0xFC
-        return Write("io", CONFIG_ADDRESS, 4, 1 << 31 | place)
+            self.put(register, 0xFFFFFFFF)
+        first, size = Config.BARS[0].offset, Config.BARS[0].size
+        data = self._host.config_space.read(self.address, first, size * len(Config.BARS))
+        return tuple(int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
 
 
-def _size(read_back: list[int], flags: int) -> int:
+def _size(read_back: Sequence[int], flags: int) -> int:
     """How large a BAR is, by what it reads after all ones were written: the bits that stay 0 are its size. 0: it is
     not there."""
     mask = read_back[0] & ~(_IO_FLAGS if flags & _IO_BAR else _MEMORY_FLAGS)

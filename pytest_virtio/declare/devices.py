@@ -168,7 +168,7 @@ def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED,
     """A virtio console device with generic ports.
 
     :param ports: how many ports, 0 to 30. Port N is ``/dev/virtio-ports/<id>.N`` for guests that name them; on the
-        host it is the ring buffer ``<id>.port<N>`` (QMP ``ringbuf-read``, ``ringbuf-write``).
+        host it is the ring buffer ``<id>.port<N>``, which takes what the guest writes (QMP ``ringbuf-read``).
     """
     if not isinstance(ports, int) or isinstance(ports, bool) or not 0 <= ports <= 30:
         raise UsageError(f"ports={ports!r}: a virtio-serial device takes 0 to 30 here")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import string
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -28,6 +29,7 @@ MOST_POSTED = 64
 """QEMU answers each command by a send of its own, and a socket is full after some 270 of them."""
 LONGEST_LINE = 1 << 20
 SHORTEST_WAIT = 0.001
+_HEXADECIMAL = frozenset(string.hexdigits)
 WAIT = "the wait for an interrupt"
 
 _WORDS: dict[tuple[Space, int], str] = {
@@ -107,6 +109,20 @@ class Qtest:
                     if isinstance(operation, Read)
                 ]
         return values
+
+    def read_block(self, address: int, length: int) -> bytes:
+        """Read a stretch of memory space by one command, after all posted writes. QEMU chooses the accesses' widths.
+
+        :raises MonitorError: when QEMU answers with another number of bytes.
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when it is gone.
+        """
+        with self._turn("read"):
+            (answer,) = self._ask([f"read {address:#x} {length:#x}"])
+        digits = answer.removeprefix("0x")
+        if len(digits) != 2 * length or not set(digits) <= _HEXADECIMAL:
+            raise MonitorError(f"qtest read: {length} bytes were expected; QEMU answers {answer[:200]!r}")
+        return bytes.fromhex(digits)
 
     def flush(self) -> None:
         """Do all posted writes.

@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from pytest_virtio import Blk, Declaration, Device, Net, NotSupportedError, Rng, Scripted, UsageError, VirtioFactory
-from pytest_virtio.bus.pci import Function, PciAddress, PciHost, Range
+from pytest_virtio.bus.config_space import PciAddress
+from pytest_virtio.bus.pci import Function, PciHost, Range
 from pytest_virtio.guest.scripted.driver import Driver
 from pytest_virtio.guest.scripted.drivers.rng import RngDriver
 from pytest_virtio.guest.scripted.guest import ScriptedGuest

@@ -13,6 +13,7 @@ from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 from pytest_virtio.guest.scripted.access import Attachment, DeviceAccess
 from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.model.features import Features
+from pytest_virtio.ring.driver import DriverRing
 from pytest_virtio.ring.packed import PackedRing
 from pytest_virtio.ring.split import SplitRing
 from pytest_virtio.spec.features import Feature, TransportFeature
@@ -305,12 +306,7 @@ class Driver(DeviceAccess):
     def _set_up(self, index: int, size: int) -> DriverQueue:
         """Lay out one queue and tell the device."""
         areas, blocks = self._areas(size)
-        event_idx, in_order = self.has(TransportFeature.EVENT_IDX), self.has(TransportFeature.IN_ORDER)
-        ring = (
-            PackedRing(self.memory, areas, size, event_idx=event_idx, in_order=in_order)
-            if self.has(TransportFeature.RING_PACKED)
-            else SplitRing(self.memory, areas, size, order=self.transport.order, event_idx=event_idx, in_order=in_order)
-        )
+        ring = self._ring(areas, size)
         queue = DriverQueue(
             self,
             index,
@@ -327,6 +323,12 @@ class Driver(DeviceAccess):
         self.transport.setup_queue(index, size, areas)
         self._sizes[index] = size
         return queue
+
+    def _ring(self, areas: Areas, size: int) -> DriverRing:
+        event_idx, in_order = self.has(TransportFeature.EVENT_IDX), self.has(TransportFeature.IN_ORDER)
+        if self.has(TransportFeature.RING_PACKED):
+            return PackedRing(self.memory, areas, size, event_idx=event_idx, in_order=in_order)
+        return SplitRing(self.memory, areas, size, order=self.transport.order, event_idx=event_idx, in_order=in_order)
 
     def _areas(self, size: int) -> tuple[Areas, tuple[int, ...]]:
         """Where a ring of this size goes, and the blocks of guest RAM that it takes."""

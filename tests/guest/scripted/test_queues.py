@@ -66,8 +66,6 @@ KINDS = [
     pytest.param({"packed": "on"}, {"without": ["INDIRECT_DESC"]}, id="packed-no-indirect"),
     pytest.param({"in_order": "on"}, {}, id="in-order"),
     pytest.param({"in_order": "on", "packed": "on"}, {}, id="packed-in-order"),
-    pytest.param({"notification_data": "on", "ioeventfd": "off"}, {}, id="notification-data"),
-    pytest.param({"notification_data": "on", "ioeventfd": "off", "packed": "on"}, {}, id="packed-notification-data"),
 ]
 
 
@@ -80,8 +78,6 @@ def transport(request: pytest.FixtureRequest) -> str:
 def disk(
     scripted: Boot, properties: dict[str, Any], settings: dict[str, Any], transport: str
 ) -> Iterator[tuple[Virtio, BlkDriver]]:
-    if transport == "mmio" and "ioeventfd" in properties:
-        properties = {name: value for name, value in properties.items() if name != "ioeventfd"}
     try:
         block = scripted(Blk(driver=None, **properties), transport=transport, **settings)
         virtio = block.__enter__()
@@ -100,8 +96,7 @@ def test_data_is_on_the_image(
     """2.7, 2.8: chains of one to eight buffers, more of them than a ring of 16 has room for at a time."""
     virtio, driver = disk
     queue = driver.initialise(sizes=16).queue(0)
-    expected = [("packed", "RING_PACKED"), ("in_order", "IN_ORDER"), ("notification_data", "NOTIFICATION_DATA")]
-    for name, feature in expected:
+    for name, feature in (("packed", "RING_PACKED"), ("in_order", "IN_ORDER")):
         assert (feature in driver.negotiated) == (properties.get(name) == "on")
     written = b""
     for number in range(40):
@@ -130,6 +125,20 @@ def test_65536_requests(disk: tuple[Virtio, BlkDriver]) -> None:
             assert queue.wait(request).length == 21
     assert queue.ring.free == 64
     assert not queue.pending
+
+
+@pytest.mark.parametrize("packed", ["off", "on"], ids=["split", "packed"])
+def test_notifications_with_data(scripted: Boot, packed: str) -> None:
+    """2.9, 4.1.5.2: 32 bits are written, also where the data are 0. No device of QEMU's own offers it; one that doesn't
+    know it looks at the queue's index alone."""
+    with scripted(Blk(driver=None, packed=packed, ioeventfd="off")) as virtio:
+        driver = virtio.guest.driver("blk0", BlkDriver)
+        ring = {"RING_PACKED"} if packed == "on" else set()
+        queue = driver.initialise({"VERSION_1", "NOTIFICATION_DATA", *ring}, sizes=4).queue(0)
+        for number in range(20):
+            driver.write(SECTOR * number, bytes([number]) * SECTOR)
+        assert queue.kicks == 20
+        assert on_the_image(virtio, SECTOR * 20) == b"".join(bytes([n]) * SECTOR for n in range(20))
 
 
 @pytest.mark.parametrize("size", [4, 32, 128, 256])
