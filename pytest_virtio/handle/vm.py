@@ -85,7 +85,10 @@ class Vm:
         self.qmp("cont")
 
     def reset(self) -> None:
-        """Reset the machine, as its reset button does; the guest boots again."""
+        """Reset the machine, as its reset button does; the guest boots again.
+
+        A scripted guest is no firmware that would notice: ``virtio.guest.start()`` brings its devices up again.
+        """
         self.qmp("system_reset")
 
     def powerdown(self) -> None:

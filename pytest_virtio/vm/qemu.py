@@ -160,7 +160,7 @@ class Qemu:
         """
         if self._qtest is not None:
             # Whoever asks QEMU wants to see what was written to its devices.
-            self._qtest.flush()
+            self._qtest.flush(timeout)
         try:
             return self.monitor.execute(command, arguments, timeout)
         except MonitorTimeoutError as error:

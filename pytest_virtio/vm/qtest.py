@@ -9,6 +9,7 @@ The protocol is line by line: ``readl 0xfeb00000`` is answered by ``OK 0x…``, 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import string
@@ -124,14 +125,15 @@ class Qtest:
             raise MonitorError(f"qtest read: {length} bytes were expected; QEMU answers {answer[:200]!r}")
         return bytes.fromhex(digits)
 
-    def flush(self) -> None:
+    def flush(self, seconds: float = math.inf) -> None:
         """Do all posted writes.
 
+        :param seconds: how long that may take, and no longer than :data:`ANSWER_SECONDS`.
         :raises MonitorTimeoutError: when QEMU doesn't answer in time.
         :raises QemuExitedError: when it is gone.
         """
         with self._turn("a flush"):
-            self._ask([])
+            self._ask([], seconds)
 
     def intercept(self, controller: str) -> None:
         """Have the interrupt lines into a controller reported to us instead, by its QOM path: ``"ioapic"``. QEMU
@@ -175,13 +177,13 @@ class Qtest:
         with self._lock:
             yield
 
-    def _ask(self, commands: list[str]) -> list[str]:
+    def _ask(self, commands: list[str], seconds: float = math.inf) -> list[str]:
         """Send what is posted and these commands; the answers to these."""
         posted, self._posted = self._posted, []
         lines = posted + commands
         if not lines:
             return []
-        deadline = Deadline.after(ANSWER_SECONDS)
+        deadline = Deadline.after(min(seconds, ANSWER_SECONDS))
         # Counted before they are sent: should an exception come from outside in between, an answer may be waited for
         # in vain, but none is taken for that to another question.
         late, self._owed = self._owed, self._owed + len(lines)

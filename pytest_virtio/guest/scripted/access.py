@@ -7,7 +7,8 @@ know the steps.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,6 +62,7 @@ class DeviceAccess:
         self._arena = attachment.arena
         self._blocks: set[int] = set()
         self._status = 0
+        self._in_one_go = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.transport.title}>"
@@ -79,7 +81,25 @@ class DeviceAccess:
             raise UsageError(f"set_status({value:#x}): the device status has 8 bits")
         self._status = value
         self.transport.set_status(value)
-        self.transport.flush()
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what was written, so that a step is over when it returns, unless the next one follows in one go."""
+        if not self._in_one_go:
+            self.transport.flush()
+
+    @contextmanager
+    def in_one_go(self, timeout: float | None) -> Iterator[None]:
+        """Steps that follow one another without a look in between: what they write waits for the next read.
+
+        :param timeout: seconds for each step, if less than :attr:`timeout`.
+        """
+        usual = self.timeout
+        self.timeout, self._in_one_go = usual if timeout is None else min(usual, timeout), True
+        try:
+            yield
+        finally:
+            self.timeout, self._in_one_go = usual, False
 
     def isr(self) -> int:
         """Read the interrupt status, which acknowledges it."""

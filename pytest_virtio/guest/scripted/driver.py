@@ -117,7 +117,7 @@ class Driver(DeviceAccess):
             raise NotSupportedError(f"{self.id}: a legacy interface has no register for {', '.join(high)}")
         self.negotiated = chosen
         self.transport.set_driver_features(self.negotiated.bits)
-        self.transport.flush()
+        self.settle()
         return self
 
     def features_ok(self) -> Self:
@@ -147,7 +147,7 @@ class Driver(DeviceAccess):
         if self.signal.vectors:
             self.transport.set_config_vector(CONFIG_VECTOR)
         self._replace_queues(tuple(self._set_up(index, size) for index, size in chosen.items()))
-        self.transport.flush()
+        self.settle()
         self.populate()
         return self
 
@@ -177,15 +177,11 @@ class Driver(DeviceAccess):
 
         :param timeout: seconds for each step, if less than :attr:`timeout`.
         """
-        usual = self.timeout
-        self.timeout = usual if timeout is None else min(usual, timeout)
-        try:
+        with self.in_one_go(timeout):
             self.reset().acknowledge().driver().negotiate(features)
             if not self.transport.legacy:
                 self.features_ok()
             return self.setup_queues(sizes).driver_ok()
-        finally:
-            self.timeout = usual
 
     # What a device type's driver adds.
 
@@ -246,7 +242,7 @@ class Driver(DeviceAccess):
         queue = self._set_up(index, self._sizes.get(index, self._largest[index]) if size is None else size)
         others = (other for other in self.queues if other.index != index)
         self._replace_queues(tuple(sorted((*others, queue), key=lambda one: one.index)))
-        self.transport.flush()
+        self.settle()
         return queue
 
     def config_interrupted(self) -> bool:
