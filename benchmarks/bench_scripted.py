@@ -1,9 +1,9 @@
 """scripted: the default guest, against QEMU's own launch, and against the same test on a Linux guest.
 
 Fixture start to DRIVER_OK is held against the same command line started by hand up to QEMU's greeting (aim: at most
-twice as long); a further device, QEMU's part of it included, against a VM without it; a whole test (set-up, an assertion,
-teardown) against the same test on the Linux guest, of which it should take a fiftieth at the most. Requests are kicked
-one by one, each waited for.
+twice as long); a further device, QEMU's part of it included, against a VM without it; a whole test (set-up, an
+assertion, teardown) against the same test on the Linux guest, of which it should take a fiftieth at the most. Requests
+are kicked one by one, each waited for.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def test_every_transport(virtio_factory: VirtioFactory, transport: str) -> None:
 @pytest.mark.virtio(Net())
 def test_the_gateway_answers_who_it_is(virtio: Virtio) -> None:
     net = virtio.guest.driver("net0")
-    ask = bytes.fromhex("0806 0001 0800 06 04 0001") + net.mac() + bytes([10, 0, 2, 15]) + bytes(6) + bytes([10, 0, 2, 2])
-    net.send(BROADCAST + net.mac() + ask)
+    who_has = bytes.fromhex("0806 0001 0800 06 04 0001") + net.mac() + bytes([10, 0, 2, 15])
+    net.send(BROADCAST + net.mac() + who_has + bytes(6) + bytes([10, 0, 2, 2]))
     answer = net.receive(timeout=5)
     assert answer[:6] == net.mac()
     assert answer[28:32] == bytes([10, 0, 2, 2])

@@ -10,24 +10,44 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+
+
 def block(language: str) -> str:
-    """The first fenced block of a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
+    """The first of them."""
+    return blocks(language)[0]
 
 
-@pytest.mark.guest
+@pytest.mark.qemu
 def test_the_report_is_the_one_that_is_shown(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_net=block("python"))
     result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
     result.assert_outcomes(failed=1)
     shown = [line for line in block("text").splitlines() if line.strip() not in ("", "…")]
     # What differs from machine to machine: paths, versions, times.
-    stable = [line for line in shown if not re.match(r"QEMU |\[ |/usr/bin/", line)]
-    printed = {re.sub(r"\s+", " ", line).strip().rstrip("…").strip() for line in result.stdout.lines}
-    missing = [line for line in stable if re.sub(r"\s+", " ", line).strip().rstrip("…").strip() not in printed]
+    stable = [_folded(line) for line in shown if not re.match(r"QEMU |\[ |/usr/bin/", line)]
+    printed = [_folded(line) for line in result.stdout.lines]
+    missing = [line for line in stable if not any(_shows(line, whole) for whole in printed)]
     assert missing == []
+
+
+def _folded(line: str) -> str:
+    return re.sub(r"\s+", " ", line).strip()
+
+
+def _shows(line: str, whole: str) -> bool:
+    """Whether the README's line is the printed one, or with an ellipsis its beginning."""
+    return whole.startswith(line.rstrip("…").strip()) if line.endswith("…") else line == whole
+
+
+@pytest.mark.qemu
+def test_the_tests_of_the_scripted_guest_are_green(pytester: pytest.Pytester) -> None:
+    tests = [text for text in blocks("python")[1:] if "@pytest.mark.virtio(" in text and "def test_" in text]
+    assert len(tests) == 2
+    pytester.makepyfile("import pytest\nfrom pytest_virtio import *\n\n" + "\n\n".join(tests))
+    pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=2)
 
 
 def test_every_option_is_listed_and_no_other(pytestconfig: pytest.Config) -> None:
