@@ -23,6 +23,7 @@ from pytest_virtio.introspect.query import Introspector
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
 from pytest_virtio.vm.accelerator import Accelerator
+from pytest_virtio.vm.backends import PrivateFile
 from pytest_virtio.vm.capabilities import Capabilities
 from pytest_virtio.vm.cmdline import Plan, Wires
 from pytest_virtio.vm.deadline import Deadline
@@ -140,7 +141,7 @@ def _build(plan: Plan, wires: Wires) -> tuple[str, ...]:
     return line.argv
 
 
-def _make(file: cmdline.PrivateFile) -> None:
+def _make(file: PrivateFile) -> None:
     if file.size is None:
         file.path.mkdir()
         return

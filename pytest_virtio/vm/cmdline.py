@@ -9,33 +9,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import singledispatch
 from itertools import count
 from pathlib import Path
 
-from pytest_virtio.declare.backends import (
-    Audiodev,
-    Backend,
-    Cryptodev,
-    Directory,
-    Disk,
-    FileMemory,
-    Netdev,
-    NoBackend,
-    Ports,
-    RamMemory,
-    ScsiDisk,
-)
+from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.errors import MissingError
+from pytest_virtio.vm.backends import Parts, PrivateFile, backend_parts, keyval
 
 __all__ = (
     "Boot",
     "CommandLine",
     "Plan",
-    "PrivateFile",
     "ResolvedDevice",
     "Wires",
     "accelerator_probe",
@@ -113,32 +99,11 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class PrivateFile:
-    """A file (or directory, when ``size`` is None) of the VM's own, below its private directory."""
-
-    path: Path
-    size: int | None = None
-    end: bytes = b""
-    """What stands at its end; the rest is zeros."""
-
-
-@dataclass(frozen=True, slots=True)
 class CommandLine:
     """The arguments, and the private files that must exist first."""
 
     argv: tuple[str, ...]
     files: tuple[PrivateFile, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a backend adds: options of its own, properties of its device, devices on its bus, files."""
-
-    options: tuple[str, ...] = ()
-    properties: Mapping[str, str] | None = None
-    children: tuple[str, ...] = ()
-    files: tuple[PrivateFile, ...] = ()
-    device_memory: int = 0
 
 
 def probe(program: Path, wires: Wires) -> tuple[str, ...]:
@@ -208,27 +173,38 @@ def _folded(argv: tuple[str, ...]) -> str:
 
 def _assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLine:
     spec, boot = plan.spec, plan.boot
-    parts = [(d, _backend(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
+    parts = [(d, backend_parts(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
     argv = [str(plan.program), *_quiet(), "-machine", _machine(spec, boot), "-accel", plan.accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
     halt = PrivateFile(directory / "halt.rom", HALT_BYTES, HALT)
     argv += [*wiring, *_boot(replace(boot, bios=str(halt.path)) if boot.halted else boot), *_quirks(plan)]
     places = count()
     for device, part in parts:
-        argv += _device(device, part, next(places) if boot.firmware and _can_boot(device) else None)
+        argv += _device(device, part, _start(device, plan, places))
     files = (*((halt,) if boot.halted else ()), *(f for _, part in parts for f in part.files))
     return CommandLine((*argv, *spec.args), files)
 
 
-def _device(device: ResolvedDevice, part: _Parts, place: int | None) -> Iterator[str]:
-    """The words for a device, its backend and what is on its bus; the disk on a SCSI bus is what boots there."""
-    order = {} if place is None else {"bootindex": str(place)}
+def _device(device: ResolvedDevice, part: Parts, start: Mapping[str, str]) -> Iterator[str]:
+    """The words for a device, its backend and what is on its bus; the disk on a SCSI bus is what boots there.
+
+    :param start: properties that say how the machine starts from it.
+    """
     on_child = isinstance(device.declaration.backend, ScsiDisk)
-    own = {"id": device.declaration.name, **(part.properties or {}), **({} if on_child else order)}
+    own = {"id": device.declaration.name, **(part.properties or {}), **({} if on_child else start)}
     yield from part.options
-    yield from ("-device", _keyval(device.type, {**own, **device.properties}))
+    yield from ("-device", keyval(device.type, {**own, **device.properties}))
     for child in part.children:
-        yield from ("-device", child + "".join(f",{key}={value}" for key, value in order.items()))
+        yield from ("-device", child + "".join(f",{key}={value}" for key, value in start.items()))
+
+
+def _start(device: ResolvedDevice, plan: Plan, places: Iterator[int]) -> Mapping[str, str]:
+    if plan.boot.firmware and _can_boot(device):
+        return {"bootindex": str(next(places))}
+    if plan.boot.halted and plan.spec.transport != "mmio" and isinstance(device.declaration.backend, Netdev):
+        # Nothing runs iPXE there, and QEMU takes a millisecond to load it.
+        return {"romfile": ""}
+    return {}
 
 
 def _machine(spec: VmSpec, boot: Boot) -> str:
@@ -276,7 +252,7 @@ def _shared(plan: Plan, wires: Wires) -> Iterator[str]:
     if wires.memory is not None:
         path = f"/proc/self/fd/{wires.memory}"
         memory = {"id": RAM, "size": str(plan.spec.memory), "mem-path": path, "share": "on"}
-        yield from ("-object", _keyval("memory-backend-file", memory), "-machine", f"memory-backend={RAM}")
+        yield from ("-object", keyval("memory-backend-file", memory), "-machine", f"memory-backend={RAM}")
     if wires.qtest is not None:
         yield from ("-chardev", f"socket,id=qtest,fd={wires.qtest}")
         # As an object, for QEMU 7.2 knows no -qtest chardev:ID; unless told otherwise it logs each command to stderr.
@@ -301,96 +277,3 @@ def _memory(ram: int, device_memory: int) -> str:
         return f"{ram // MIB}M"
     # Each memory device is aligned, to 1 GiB at the most on x86; maxmem must have room for that.
     return f"{ram // MIB}M,maxmem={(ram + device_memory) // MIB + 2048}M"
-
-
-def _keyval(head: str, pairs: Mapping[str, str]) -> str:
-    """``head,key=value,…`` with the commas in values doubled, as QEMU wants them."""
-    return ",".join([head, *(f"{key}={_value(value)}" for key, value in pairs.items())])
-
-
-def _value(value: str) -> str:
-    return value.replace(",", ",,")
-
-
-@singledispatch
-def _backend(backend: Backend, id: str, directory: Path) -> _Parts:
-    raise MissingError(f"{id}: no command line is known for the backend {backend!r}")
-
-
-@_backend.register
-def _(backend: NoBackend, id: str, directory: Path) -> _Parts:
-    return _Parts()
-
-
-@_backend.register
-def _(backend: Netdev, id: str, directory: Path) -> _Parts:
-    kind, _, options = backend.options.partition(",")
-    netdev = f"{kind},id={id}.net" + (f",{options}" if options else "")
-    return _Parts(options=("-netdev", netdev), properties={"netdev": f"{id}.net"})
-
-
-def _drive(disk: Disk, id: str, directory: Path) -> tuple[str, tuple[PrivateFile, ...]]:
-    if disk.path is not None:
-        # snapshot=on puts a temporary overlay between guest and image: the image is opened read-only, and the guest
-        # may write. -blockdev has no such thing.
-        format = disk.format or "raw"
-        options = {"if": "none", "id": f"{id}.drive", "file": str(disk.path), "format": format, "snapshot": "on"}
-        return _keyval("", options).lstrip(","), ()
-    image = PrivateFile(directory / f"{id}.img", disk.size)
-    options = {"if": "none", "id": f"{id}.drive", "file": str(image.path), "format": "raw", "discard": "unmap"}
-    return _keyval("", options).lstrip(","), (image,)
-
-
-@_backend.register
-def _(backend: Disk, id: str, directory: Path) -> _Parts:
-    drive, files = _drive(backend, id, directory)
-    return _Parts(options=("-drive", drive), properties={"drive": f"{id}.drive"}, files=files)
-
-
-@_backend.register
-def _(backend: ScsiDisk, id: str, directory: Path) -> _Parts:
-    drive, files = _drive(backend.disk, id, directory)
-    disk = _keyval("scsi-hd", {"id": f"{id}.disk", "bus": f"{id}.0", "drive": f"{id}.drive"})
-    return _Parts(options=("-drive", drive), children=(disk,), files=files)
-
-
-@_backend.register
-def _(backend: Directory, id: str, directory: Path) -> _Parts:
-    path = backend.path or directory / f"{id}.share"
-    fsdev = _keyval("local", {"id": f"{id}.fs", "path": str(path), "security_model": "mapped-xattr"})
-    files = () if backend.path else (PrivateFile(path),)
-    return _Parts(("-fsdev", fsdev), {"fsdev": f"{id}.fs", "mount_tag": backend.tag or id}, files=files)
-
-
-@_backend.register
-def _(backend: RamMemory, id: str, directory: Path) -> _Parts:
-    memory = f"memory-backend-ram,id={id}.mem,size={backend.size}"
-    return _Parts(("-object", memory), {"memdev": f"{id}.mem"}, device_memory=backend.size)
-
-
-@_backend.register
-def _(backend: FileMemory, id: str, directory: Path) -> _Parts:
-    file = PrivateFile(directory / f"{id}.mem", backend.size)
-    options = {"id": f"{id}.mem", "size": str(backend.size), "share": "on", "mem-path": str(file.path)}
-    memory = _keyval("memory-backend-file", options)
-    return _Parts(("-object", memory), {"memdev": f"{id}.mem"}, files=(file,), device_memory=backend.size)
-
-
-@_backend.register
-def _(backend: Cryptodev, id: str, directory: Path) -> _Parts:
-    return _Parts(("-object", f"cryptodev-backend-builtin,id={id}.crypto"), {"cryptodev": f"{id}.crypto"})
-
-
-@_backend.register
-def _(backend: Audiodev, id: str, directory: Path) -> _Parts:
-    return _Parts(("-audiodev", f"none,id={id}.audio"), {"audiodev": f"{id}.audio"})
-
-
-@_backend.register
-def _(backend: Ports, id: str, directory: Path) -> _Parts:
-    names = [f"{id}.port{n}" for n in range(backend.count)]
-    chardevs = tuple(word for name in names for word in ("-chardev", f"ringbuf,id={name},size=65536"))
-    ports = tuple(
-        f"virtserialport,id={name}.dev,bus={id}.0,chardev={name},name={id}.{n}" for n, name in enumerate(names)
-    )
-    return _Parts(options=chardevs, children=ports)

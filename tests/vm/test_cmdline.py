@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from pytest_virtio.declare.devices import P9, Blk, Crypto, Declaration, Mem, Net, Pmem, Rng, Scsi, Serial, Sound
 from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.errors import MissingError
-from pytest_virtio.vm import cmdline
-from pytest_virtio.vm.cmdline import Boot, CommandLine, Plan, PrivateFile, ResolvedDevice, Wires, by_hand, command_line
+from pytest_virtio.vm import backends
+from pytest_virtio.vm.backends import PrivateFile
+from pytest_virtio.vm.cmdline import Boot, CommandLine, Plan, ResolvedDevice, Wires, by_hand, command_line
 
 WIRES = Wires(Path("/private, dir"), 7, (8, 9))
 QEMU = Path("/opt/my qemu")
@@ -202,7 +204,7 @@ def test_a_property_of_the_user_wins_over_ours() -> None:
 
 def test_a_backend_that_nobody_knows() -> None:
     with pytest.raises(MissingError, match="x: no command line is known for the backend 5"):
-        cmdline._backend(5, "x", Path())  # type: ignore[arg-type]
+        backends.backend_parts(5, "x", Path())  # type: ignore[arg-type]
 
 
 def test_by_hand_makes_its_files_first() -> None:
@@ -225,3 +227,25 @@ def test_by_hand_makes_the_initramfs_again() -> None:
     assert text.splitlines()[:2] == ["mkdir -p virtio-repro", "make it --output virtio-repro/initramfs.cpio"]
     assert "-initrd virtio-repro/initramfs.cpio" in text
     assert "/private" not in text
+
+
+def test_a_scripted_guest_needs_a_rom_that_halts_and_no_other() -> None:
+    spec = vm_spec((Net(), Rng()), {"guest": "scripted"}, {})
+    plan = Plan(QEMU, "tcg", spec, resolved(spec.devices), Boot(halted=True))
+    made = command_line(plan, Wires(WIRES.directory, 7, (), memory=8, qtest=9))
+    line = " ".join(made.argv)
+    assert "mem-path=/proc/self/fd/8,share=on" in line
+    assert "-chardev socket,id=qtest,fd=9 -object qtest,id=qtest0,chardev=qtest,log=/dev/null" in line
+    assert "virtio-net-pci,id=net0,netdev=net0.net,romfile=" in line
+    assert line.count("romfile") == 1
+    (rom,) = made.files
+    assert (rom.path, rom.size) == (WIRES.directory / "halt.rom", 65536)
+    assert rom.end == bytes.fromhex("faf4ebfd") + bytes(12)
+
+
+def test_by_hand_makes_the_same_rom(tmp_path: Path) -> None:
+    spec = vm_spec((Rng(),), {"guest": "scripted"}, {})
+    script = by_hand(Plan(Path("/bin/true"), "tcg", spec, resolved(spec.devices), Boot(halted=True)))
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, timeout=20)
+    made = (tmp_path / "virtio-repro" / "halt.rom").read_bytes()
+    assert made == bytes(65536 - 16) + bytes.fromhex("faf4ebfd") + bytes(12)

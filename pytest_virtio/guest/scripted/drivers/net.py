@@ -45,6 +45,9 @@ PLAIN = NetHdr()
 MTU = 1500
 LINK_HEADER_BYTES = 18
 """Ethernet's header with one VLAN tag."""
+RX_BUFFERS = 64
+"""For a burst, until somebody takes them: filling a ring of 256 would double the time that a network device takes to
+come up."""
 COALESCED_BYTES = 65550
 """What a buffer has to hold, header aside, when the device may join packets and can't use several buffers for one
 (5.1.6.3.1)."""
@@ -247,12 +250,12 @@ class NetDriver(Driver):
         return self.has(TransportFeature.VERSION_1) or self.has(TransportFeature.ANY_LAYOUT)
 
     def _fill(self, queue: DriverQueue) -> None:
-        """Give a receive queue as many buffers as it takes; other queues none."""
+        """Give a receive queue :data:`RX_BUFFERS` buffers, or as many as it takes; other queues none."""
         if not queue.name.startswith("rx"):
             return
         head, length = self.header_bytes, self._buffer_bytes()
         parts = [(0, length)] if self._any_layout else [(0, head), (head, length - head)]
-        count = queue.size // len(parts)
+        count = min(queue.size // len(parts), RX_BUFFERS)
         # One block for all: a block each would double the time that a network device takes to come up.
         block = self.allocate(count * length)
         for start in range(block, block + count * length, length):
