@@ -107,11 +107,8 @@ class _Field:
 
     name: str
     offset: int
+    width: int
     what: str | type[Layout]
-
-    @property
-    def width(self) -> int:
-        return struct.calcsize("<" + self.what) if isinstance(self.what, str) else self.what.size()
 
     def read(self, whole: bytes, order: ByteOrder) -> Any:
         data = whole[self.offset : self.offset + self.width]
@@ -144,9 +141,10 @@ def _fields(layout: type[Layout]) -> Mapping[str, _Field]:
 def _laid_out(layout: type[Layout]) -> Iterator[_Field]:
     offset = 0
     for name, hint in get_type_hints(layout, include_extras=True).items():
-        field = _Field(name, offset, _what(hint, f"{layout.__name__}.{name}"))
-        yield field
-        offset += field.width
+        what = _what(hint, f"{layout.__name__}.{name}")
+        width = struct.calcsize("<" + what) if isinstance(what, str) else what.size()
+        yield _Field(name, offset, width, what)
+        offset += width
 
 
 def _what(hint: Any, where: str) -> str | type[Layout]:

@@ -8,13 +8,13 @@ The protocol is line by line: ``readl 0xfeb00000`` is answered by ``OK 0x…``, 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import socket
 import string
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError
@@ -164,9 +164,8 @@ class Qtest:
         """Hang up. May be called again."""
         self._peer.close()
 
-    @contextlib.contextmanager
-    def _turn(self, during: str) -> Iterator[None]:
-        """One conversation at a time, and none in a forked process: the socket and whoever held the lock are not its.
+    def _turn(self, during: str) -> AbstractContextManager[bool]:
+        """The lock: one conversation at a time, and none in a forked process, whose the socket is not, nor the lock.
 
         :raises MonitorClosedError: in a process that was forked from ours.
         """
@@ -174,8 +173,7 @@ class Qtest:
             raise MonitorClosedError(
                 f"qtest {during}", f"it is process {self._owner}'s, and this one was forked from it"
             )
-        with self._lock:
-            yield
+        return self._lock
 
     def _ask(self, commands: list[str], seconds: float = math.inf) -> list[str]:
         """Send what is posted and these commands; the answers to these."""

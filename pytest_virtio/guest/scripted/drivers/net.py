@@ -45,7 +45,7 @@ PLAIN = NetHdr()
 MTU = 1500
 LINK_HEADER_BYTES = 18
 """Ethernet's header with one VLAN tag."""
-RX_BUFFERS = 64
+RX_BUFFERS = 32
 """For a burst, until somebody takes them: filling a ring of 256 would double the time that a network device takes to
 come up."""
 COALESCED_BYTES = 65550
