@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Annotated, Any, Literal, NoReturn, Self, dataclass_transform, get_args, get_type_hints
 
+from pytest_virtio.errors import UsageError
+
 __all__ = ("U8", "U16", "U32", "U64", "ByteOrder", "Layout")
 
 ByteOrder = Literal["little", "big"]
@@ -96,9 +98,12 @@ class Layout:
     def pack(self, order: ByteOrder = "little") -> bytes:
         """Write it; bytes that are shorter than their field are filled up with zeros.
 
-        :raises struct.error: when a value doesn't fit its field.
+        :raises UsageError: when a value doesn't fit its field, naming both.
         """
-        return b"".join(field.written(getattr(self, name), order) for name, field in _fields(type(self)).items())
+        try:
+            return b"".join(field.written(getattr(self, name), order) for name, field in _fields(type(self)).items())
+        except struct.error as error:
+            raise UsageError(f"{type(self).__name__}.{error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ page hinting has no verb here: it is a part of migration.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Mapping
 from typing import Self
 
@@ -128,8 +127,5 @@ class BalloonDriver(Driver):
     def _submit_stats(self, stats: Mapping[int, int]) -> None:
         if not stats:
             raise UsageError("no statistics: one at least is expected, for a buffer can't be empty")
-        try:
-            packed = [BalloonStat(tag, value).pack(self.transport.order) for tag, value in stats.items()]
-        except struct.error as error:
-            raise UsageError(f"statistics: {error}") from error
+        packed = [BalloonStat(tag, value).pack(self.transport.order) for tag, value in stats.items()]
         self.queue("stats").submit(b"".join(packed))

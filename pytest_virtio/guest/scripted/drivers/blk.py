@@ -6,7 +6,6 @@ passthrough have no verbs here: :meth:`BlkDriver.submit` takes any request.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 from pytest_virtio.errors import RequestFailedError, UsageError
@@ -108,10 +107,7 @@ class BlkDriver(Driver):
         :raises QueueFullError: when there are not enough free descriptors.
         :raises UsageError: for a type of more than 32 bits, or a sector of more than 64.
         """
-        try:
-            header = BlkRequest(type=type, sector=sector).pack(self.transport.order)
-        except struct.error as error:
-            raise UsageError(f"the header of a request: {error}") from error
+        header = BlkRequest(type=type, sector=sector).pack(self.transport.order)
         chosen = self.queue(queue)
         request = chosen.submit(header, *data, writable=[*writable, len(_UNANSWERED)])
         self.memory.write(request.buffers[-1].address, _UNANSWERED)

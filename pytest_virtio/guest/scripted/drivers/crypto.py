@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from pytest_virtio.errors import UsageError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
 from pytest_virtio.spec.devices.crypto import (
     CTRLQ_OP_SPEC_HDR_LEGACY,
     CryptoCipherDataFlf,
@@ -60,14 +60,14 @@ class CryptoDriver(Driver):
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
         cipher = CryptoCipherSessionFlf(algo=algo, key_len=len(key), op=op)
-        parameters = packed(CryptoSymCreateSessionFlf(op_flf=packed(cipher)))
+        parameters = CryptoSymCreateSessionFlf(op_flf=cipher.pack()).pack()
         opcode = CryptoOpcode.CIPHER_CREATE_SESSION
         answer = self._control(opcode, parameters + key, CryptoCreateSessionInput, algo, timeout)
         return CipherSession(answer.session_id, algo, op)
 
     def destroy_session(self, session: CipherSession, timeout: float | None = None) -> None:
         """Have the device forget a session. It raises as :meth:`create_session` does."""
-        parameters = packed(CryptoDestroySessionFlf(session.id)).ljust(CTRLQ_OP_SPEC_HDR_LEGACY, b"\0")
+        parameters = CryptoDestroySessionFlf(session.id).pack().ljust(CTRLQ_OP_SPEC_HDR_LEGACY, b"\0")
         opcode = CryptoOpcode.CIPHER_DESTROY_SESSION
         self._control(opcode, parameters, CryptoDestroySessionInput, session.algo, timeout)
 
@@ -87,7 +87,7 @@ class CryptoDriver(Driver):
     def _control(self, opcode: CryptoOpcode, parameters: bytes, answer: type[A], algo: int, timeout: float | None) -> A:
         """A request of the control queue (5.9.7.2): header, parameters, answer."""
         self.begin(opcode.name)
-        header = packed(CryptoCtrlHeader(opcode, algo))
+        header = CryptoCtrlHeader(opcode, algo).pack()
         request = self.queue("ctrl").request(header + parameters, writable=[answer.size()], timeout=timeout)
         read = unpacked(answer, request.written, self.id, opcode.name)
         check_status(read.status, CryptoStatus.OK, self.id, opcode.name)
@@ -101,8 +101,8 @@ class CryptoDriver(Driver):
             raise UsageError(f"{opcode.name}: there is no data; a descriptor can't have length 0")
         self.begin(opcode.name)
         lengths = CryptoCipherDataFlf(iv_len=len(iv), src_data_len=len(data), dst_data_len=len(data))
-        parameters = packed(CryptoSymDataFlf(op_type_flf=packed(lengths)))
-        header = packed(CryptoOpHeader(opcode, session.algo, session.id))
+        parameters = CryptoSymDataFlf(op_type_flf=lengths.pack()).pack()
+        header = CryptoOpHeader(opcode, session.algo, session.id).pack()
         whole = header + parameters + iv + data
         written = self.queue("data0").request(whole, writable=[len(data), 1], timeout=timeout).written
         answer = unpacked(CryptoInhdr, written[len(data) :], self.id, opcode.name)

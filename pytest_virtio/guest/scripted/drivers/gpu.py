@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pytest_virtio.errors import RequestFailedError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
 from pytest_virtio.spec.devices.gpu import (
     GpuConfig,
     GpuCtrlHdr,
@@ -100,7 +100,7 @@ class GpuDriver(Driver):
 
         :param stretches: address and length in bytes of each, in order.
         """
-        entries = b"".join(packed(GpuMemEntry(address, length)) for address, length in stretches)
+        entries = b"".join(GpuMemEntry(address, length).pack() for address, length in stretches)
         command = GpuResourceAttachBacking(resource_id=resource, nr_entries=len(stretches))
         self._done(command, timeout, entries)
 
@@ -126,12 +126,12 @@ class GpuDriver(Driver):
     def _asked(self, command: Command, layout: type[R], success: GpuCtrlType, timeout: float | None) -> R:
         """The answer to a command that asks for something."""
         name = GpuCtrlType(command.hdr.type).name
-        return unpacked(layout, self._answer(packed(command), layout.size(), success, name, timeout), self.id, name)
+        return unpacked(layout, self._answer(command.pack(), layout.size(), success, name, timeout), self.id, name)
 
     def _done(self, command: Command, timeout: float | None, entries: bytes = b"") -> None:
         """Have a command done that has no answer but its header."""
         name = GpuCtrlType(command.hdr.type).name
-        self._answer(packed(command) + entries, GpuCtrlHdr.size(), GpuCtrlType.RESP_OK_NODATA, name, timeout)
+        self._answer(command.pack() + entries, GpuCtrlHdr.size(), GpuCtrlType.RESP_OK_NODATA, name, timeout)
 
     def _answer(self, command: bytes, room: int, success: GpuCtrlType, name: str, timeout: float | None) -> bytes:
         """What the device answers; an error has a header alone (5.7.6.7)."""

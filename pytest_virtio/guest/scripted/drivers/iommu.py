@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pytest_virtio.errors import DriverError, RequestFailedError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.iommu import (
     IommuConfig,
@@ -160,7 +160,7 @@ class IommuDriver(Driver):
         name = IommuReqType(request.head.type).name
         self.begin(name)
         size = room + IommuReqTail.size()
-        answer = self.queue("request").request(packed(request), writable=[size], timeout=timeout).written
+        answer = self.queue("request").request(request.pack(), writable=[size], timeout=timeout).written
         status = unpacked(IommuReqTail, answer[room:], self.id, name).status
         check_status(status, IommuStatus.OK, self.id, name)
         return answer[:room]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pytest_virtio.errors import RequestFailedError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
 from pytest_virtio.spec.devices.mem import (
     MemConfig,
     MemFeature,
@@ -68,7 +68,7 @@ class MemDriver(Driver):
         return MemState(state)
 
     def _ask(self, type: MemReqType, which: MemReqBlocks, timeout: float | None) -> MemResp:
-        message = packed(MemReq(type, u=which))
+        message = MemReq(type, u=which).pack()
         step = f"{type.name} of {which.nb_blocks} blocks at {which.addr:#x}"
         request = self.queue("request").request(message, writable=[MemResp.size()], timeout=timeout)
         answer = unpacked(MemResp, request.written, self.id, step)

@@ -1,36 +1,24 @@
-"""Requests and answers as bytes: what the drivers of several device types do alike.
+"""Answers as bytes: what the drivers of several device types do alike.
 
-Responsible for turning a request that can't be written, an answer that is too short and a status that is no success
-into errors that name the request; must not know any request.
+Responsible for turning an answer that is too short and a status that is no success into errors that name the request;
+must not know any request.
 """
 
 from __future__ import annotations
 
-import struct
 from enum import IntEnum
 from typing import TypeVar
 
-from pytest_virtio.errors import RequestFailedError, UsageError
-from pytest_virtio.spec.layout import Layout
+from pytest_virtio.errors import RequestFailedError
+from pytest_virtio.spec.layout import ByteOrder, Layout
 
-__all__ = ("check_status", "packed", "unpacked")
+__all__ = ("check_status", "unpacked")
 
 L = TypeVar("L", bound=Layout)
 
 
-def packed(request: Layout) -> bytes:
-    """Write a request, little-endian.
-
-    :raises UsageError: when a value doesn't fit its field.
-    """
-    try:
-        return request.pack()
-    except struct.error as error:
-        raise UsageError(f"{type(request).__name__}: {error}") from error
-
-
-def unpacked(layout: type[L], answer: bytes, id: str, request: str) -> L:
-    """Read an answer, little-endian.
+def unpacked(layout: type[L], answer: bytes, id: str, request: str, order: ByteOrder = "little") -> L:
+    """Read an answer.
 
     :param answer: what the device says it wrote.
     :param request: its name, for the error.
@@ -44,7 +32,7 @@ def unpacked(layout: type[L], answer: bytes, id: str, request: str) -> L:
             expected=f"{layout.size()} bytes",
             seen=f"{len(answer)} bytes",
         )
-    return layout.unpack(answer)
+    return layout.unpack(answer, order)
 
 
 def check_status(status: int, success: IntEnum, id: str, request: str) -> None:

@@ -6,7 +6,6 @@ is in a frame.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -35,7 +34,6 @@ from pytest_virtio.spec.devices.net import (
     NetStatus,
 )
 from pytest_virtio.spec.features import TransportFeature
-from pytest_virtio.spec.layout import Layout
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("NetDriver", "NetPacket")
@@ -141,7 +139,7 @@ class NetDriver(Driver):
 
         :raises QueueFullError: when the transmit queue has no room.
         """
-        head = _packed(header, self)[: self.header_bytes]
+        head = header.pack(self.transport.order)[: self.header_bytes]
         queue = self.queue(f"tx{pair}")
         request = queue.submit(head + frame) if self._any_layout else queue.submit(head, frame)
         queue.kick()
@@ -191,7 +189,7 @@ class NetDriver(Driver):
         :raises RequestFailedError: when the device says anything but VIRTIO_NET_OK.
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
-        head = _packed(NetCtrl(class_, command), self)
+        head = NetCtrl(class_, command).pack(self.transport.order)
         ack = self.queue("ctrl").request(head, *data, writable=[1], timeout=timeout).written
         if ack != bytes([NetAck.OK]):
             what = f"the device refuses command {command} of class {class_}"
@@ -231,7 +229,7 @@ class NetDriver(Driver):
 
     def set_queue_pairs(self, pairs: int, timeout: float | None = None) -> None:
         """Choose how many pairs of queues the device may use, 1 to ``max_virtqueue_pairs`` (5.1.6.5.6)."""
-        data = _packed(NetCtrlMqPairsSet(virtqueue_pairs=pairs), self)
+        data = NetCtrlMqPairsSet(virtqueue_pairs=pairs).pack(self.transport.order)
         self.control(NetCtrlClass.MQ, NetCtrlMq.VQ_PAIRS_SET, data, timeout=timeout)
 
     def set_guest_offloads(self, offloads: Iterable[str | int] = (), timeout: float | None = None) -> None:
@@ -288,7 +286,7 @@ class NetDriver(Driver):
         return header.num_buffers
 
     def _mac_table(self, addresses: Collection[bytes]) -> bytes:
-        return _packed(NetCtrlMac(entries=len(addresses)), self) + b"".join(map(_address, addresses))
+        return NetCtrlMac(entries=len(addresses)).pack(self.transport.order) + b"".join(map(_address, addresses))
 
     def _number(self, name: str, value: int, width: int) -> bytes:
         if not 0 <= value < 1 << 8 * width:
@@ -297,13 +295,6 @@ class NetDriver(Driver):
 
     def _failed(self, what: str, expected: str, seen: str) -> RequestFailedError:
         return RequestFailedError(f"{self.id}: {what}", step=self.history[-1], expected=expected, seen=seen)
-
-
-def _packed(layout: Layout, driver: Driver) -> bytes:
-    try:
-        return layout.pack(driver.transport.order)
-    except struct.error as error:
-        raise UsageError(str(error)) from error
 
 
 def _address(mac: bytes) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pytest_virtio.errors import RequestFailedError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import unpacked
 from pytest_virtio.spec.devices.pmem import PmemConfig, PmemReq, PmemReqType, PmemResp
 
 __all__ = ("PmemDriver",)
@@ -27,7 +27,7 @@ class PmemDriver(Driver):
         :raises RequestFailedError: when the device says that it can't.
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
-        request = self.queue("request").request(packed(PmemReq()), writable=[PmemResp.size()], timeout=timeout)
+        request = self.queue("request").request(PmemReq().pack(), writable=[PmemResp.size()], timeout=timeout)
         answer = unpacked(PmemResp, request.written, self.id, PmemReqType.FLUSH.name)
         if answer.ret:
             raise RequestFailedError(

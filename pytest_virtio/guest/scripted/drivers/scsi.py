@@ -5,13 +5,13 @@ Responsible for what goes over the device's queues; must not know what SCSI comm
 
 from __future__ import annotations
 
-import struct
 from functools import partial
 from typing import TypeVar
 
 from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.guest.scripted.access import Attachment
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import unpacked
 from pytest_virtio.guest.scripted.drivers.scsi_unit import ScsiAnswer, ScsiUnit, Sense, shown
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.scsi import (
@@ -110,7 +110,7 @@ class ScsiDriver(Driver):
             raise UsageError(f"a command of {len(cdb)} bytes: 1 to {CDB_DEFAULT_SIZE} are expected")
         self._last_id += 1
         head = ScsiReqCmd(lun_bytes(target, lun), self._last_id if id is None else id)
-        readable = [self._packed(head) + cdb.ljust(CDB_DEFAULT_SIZE, b"\0"), *([data] if data else [])]
+        readable = [head.pack(self.transport.order) + cdb.ljust(CDB_DEFAULT_SIZE, b"\0"), *([data] if data else [])]
         writable = [ScsiRespCmd.size() + SENSE_DEFAULT_SIZE, *([length] if length else [])]
         chosen = self.queue(queue)
         request = chosen.submit(*readable, writable=writable)
@@ -123,7 +123,7 @@ class ScsiDriver(Driver):
         :param length: how many bytes it might send.
         :raises RequestFailedError: when the answer is too short.
         """
-        head = self._unpacked(ScsiRespCmd, request.written)
+        head = unpacked(ScsiRespCmd, request.written, self.id, self.history[-1], self.transport.order)
         data_at = ScsiRespCmd.size() + SENSE_DEFAULT_SIZE
         sense = request.written[ScsiRespCmd.size() : data_at][: head.sense_len]
         failure = "" if head.response == ScsiResponse.OK else shown(head.response, ScsiResponse)
@@ -140,7 +140,7 @@ class ScsiDriver(Driver):
         :raises RequestFailedError: when the device rejects it, or can't do it.
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
-        message = self._packed(ScsiCtrlTmf(ScsiCtrlType.TMF, subtype, lun_bytes(target, lun), id))
+        message = ScsiCtrlTmf(ScsiCtrlType.TMF, subtype, lun_bytes(target, lun), id).pack(self.transport.order)
         written = self.queue("ctrl").request(message, writable=[1], timeout=timeout).written
         if not written or written[0] not in TMF_SUCCESS:
             raise RequestFailedError(
@@ -162,31 +162,7 @@ class ScsiDriver(Driver):
         written = queue.next(timeout).written
         queue.submit(writable=[ScsiEvent.size()])
         queue.kick()
-        return self._unpacked(ScsiEvent, written)
-
-    def _packed(self, message: Layout) -> bytes:
-        """A message to the device.
-
-        :raises UsageError: when a value doesn't fit its field.
-        """
-        try:
-            return message.pack(self.transport.order)
-        except struct.error as error:
-            raise UsageError(f"{type(message).__name__}: {error}") from error
-
-    def _unpacked(self, layout: type[L], written: bytes) -> L:
-        """What the device wrote.
-
-        :raises RequestFailedError: when that is too little.
-        """
-        if len(written) < layout.size():
-            raise RequestFailedError(
-                f"{self.id}: the device writes too little",
-                register=layout.__name__,
-                expected=f"{layout.size()} bytes",
-                seen=f"{len(written)} bytes",
-            )
-        return layout.unpack(written, self.transport.order)
+        return unpacked(ScsiEvent, written, self.id, self.history[-1], self.transport.order)
 
 
 def lun_bytes(target: int, lun: int) -> bytes:

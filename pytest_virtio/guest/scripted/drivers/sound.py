@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pytest_virtio.errors import DriverError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, packed, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.sound import (
     SoundChmapInfo,
@@ -76,7 +76,7 @@ class SoundDriver(Driver):
         """
         header = SoundPcmHdr(SoundHdr(SoundCode.R_PCM_SET_PARAMS), stream)
         parameters = SoundPcmSetParams(header, buffer_bytes, period_bytes, features, channels, format, rate)
-        self._control(packed(parameters), SoundCode.R_PCM_SET_PARAMS, timeout)
+        self._control(parameters.pack(), SoundCode.R_PCM_SET_PARAMS, timeout)
 
     def prepare(self, stream: int, timeout: float | None = None) -> None:
         """Have a stream prepared: the device takes its buffers from now on (5.14.6.6.4)."""
@@ -102,7 +102,7 @@ class SoundDriver(Driver):
         """
         self.begin(f"tx of {len(samples)} bytes")
         queue = self.queue("tx")
-        request = queue.submit(packed(SoundPcmXfer(stream)) + samples, writable=[SoundPcmStatus.size()])
+        request = queue.submit(SoundPcmXfer(stream).pack() + samples, writable=[SoundPcmStatus.size()])
         queue.kick()
         return request
 
@@ -120,7 +120,7 @@ class SoundDriver(Driver):
         if length < 1:
             raise UsageError(f"capture(length={length}): 1 byte or more is expected")
         self.begin(f"rx of {length} bytes")
-        header, room = packed(SoundPcmXfer(stream)), [length, SoundPcmStatus.size()]
+        header, room = SoundPcmXfer(stream).pack(), [length, SoundPcmStatus.size()]
         written = self.queue("rx").request(header, writable=room, timeout=timeout).written
         self._transferred(written[-SoundPcmStatus.size() :], "rx")
         return written[: -SoundPcmStatus.size()]
@@ -138,14 +138,14 @@ class SoundDriver(Driver):
         if not count:
             return ()
         query = SoundQueryInfo(SoundHdr(code), start_id=0, count=count, size_=layout.size())
-        items = self._control(packed(query), code, timeout, count * layout.size())
+        items = self._control(query.pack(), code, timeout, count * layout.size())
         return tuple(
             unpacked(layout, items[at : at + layout.size()], self.id, code.name)
             for at in range(0, count * layout.size(), layout.size())
         )
 
     def _pcm(self, code: SoundCode, stream: int, timeout: float | None) -> None:
-        self._control(packed(SoundPcmHdr(SoundHdr(code), stream)), code, timeout)
+        self._control(SoundPcmHdr(SoundHdr(code), stream).pack(), code, timeout)
 
     def _control(self, message: bytes, code: SoundCode, timeout: float | None, room: int = 0) -> bytes:
         """Have a request of the control queue done (5.14.6); what the device says beyond its status."""
