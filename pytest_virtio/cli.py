@@ -11,16 +11,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_virtio.errors import UsageError, VirtioError
+from pytest_virtio.errors import MissingError, UnknownNameError, UsageError, VirtioError
 from pytest_virtio.provision.boot import prepare
+from pytest_virtio.provision.debian import MIRROR
 from pytest_virtio.provision.linux import build_linux, linux_image
 from pytest_virtio.provision.qemu import find_qemu, install_qemu
+from pytest_virtio.provision.releases import build_release, find_release
+from pytest_virtio.provision.releases import names as release_names
 from pytest_virtio.provision.status import Finding, inspect
 from pytest_virtio.vm.accelerator import remembered
 from pytest_virtio.vm.capabilities import capabilities
 from pytest_virtio.vm.resolve import check_introspection
 
 __all__ = ("main",)
+
+_LINUX = "linux"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,14 +49,19 @@ def _parser() -> argparse.ArgumentParser:
     setup.set_defaults(act=_setup)
     doctor = commands.add_parser("doctor", help="say what is there and what is missing; changes nothing")
     doctor.set_defaults(act=_doctor)
-    _add_image_commands(commands.add_parser("image", help="guest images").add_subparsers(required=True, metavar="WHAT"))
+    image = commands.add_parser("image", help="guest images, and QEMUs of other releases")
+    _add_image_commands(image.add_subparsers(required=True, metavar="WHAT"))
     return parser
 
 
 def _add_image_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    build = commands.add_parser("build", help="fetch and build a guest image into your cache")
-    build.add_argument("name", choices=["linux"])
+    build = commands.add_parser("build", help="fetch and build images into your cache")
+    build.add_argument("names", nargs="+", metavar="NAME", help="linux, qemu-10.0 and others; a wrong name shows all")
+    build.add_argument("--mirror", help=f"of the Debian archive, for QEMUs; default: {MIRROR}, or apt's own")
     build.set_defaults(act=_build)
+    path = commands.add_parser("path", help="print where an image is: the program of a QEMU, a directory")
+    path.add_argument("name", metavar="NAME")
+    path.set_defaults(act=_path)
     initramfs = commands.add_parser("initramfs", help="write the initramfs that a Linux guest with these things boots")
     initramfs.add_argument("--output", type=Path, required=True, help="where to write it")
     initramfs.add_argument("--devices", default="", help="virtio device ids, by commas: 1 is net, 2 is blk")
@@ -102,9 +112,46 @@ def _kvm(qemu: Path, finding: Finding) -> Finding:
 
 
 def _build(chosen: argparse.Namespace) -> int:
-    image = build_linux(_progress)
-    print(f"{chosen.name}: Linux {image.version} in {image.kernel.parent}")
+    for name in chosen.names:
+        _check_image_name(name)
+    for name in chosen.names:
+        print(f"{name}: {_build_linux() if name == _LINUX else _build_qemu(name, chosen.mirror)}", flush=True)
     return 0
+
+
+def _build_linux() -> str:
+    image = build_linux(_progress)
+    return f"Linux {image.version} in {image.kernel.parent}"
+
+
+def _build_qemu(name: str, mirror: str | None) -> str:
+    build = build_release(name, _progress, mirror)
+    return f"QEMU {build.version}, {build.program}"
+
+
+def _path(chosen: argparse.Namespace) -> int:
+    _check_image_name(chosen.name)
+    found = _linux_directory() if chosen.name == _LINUX else _release_program(chosen.name)
+    if found is None:
+        raise MissingError(f"{chosen.name} is not built yet: run 'pytest-virtio image build {chosen.name}'")
+    print(found)
+    return 0
+
+
+def _linux_directory() -> Path | None:
+    image = linux_image()
+    return image.kernel.parent if image else None
+
+
+def _release_program(name: str) -> Path | None:
+    build = find_release(name)
+    return build.program if build else None
+
+
+def _check_image_name(name: str) -> None:
+    known = (_LINUX, *release_names())
+    if name not in known:
+        raise UnknownNameError("image", name, known)
 
 
 def _initramfs(chosen: argparse.Namespace) -> int:

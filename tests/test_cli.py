@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pytest_virtio import cli
 from pytest_virtio.errors import MissingError
+from pytest_virtio.provision.releases import QemuRelease
 from pytest_virtio.provision.status import Finding
 
 PROGRAM = Path(sys.executable).parent / "pytest-virtio"
@@ -56,6 +58,43 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(cli, "build_linux", fail)
     assert cli.main(["image", "build", "linux"]) == 1
     assert capsys.readouterr().err == "pytest-virtio: no apt here: install a kernel by hand\n"
+
+
+def test_releases_of_qemu_are_built_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def build(name: str, progress: Callable[[str], None], mirror: str | None) -> QemuRelease:
+        asked.append((name, mirror))
+        progress("unpacking")
+        return QemuRelease(Path("/cache") / name, "1:7.2", {})
+
+    monkeypatch.setattr(cli, "build_release", build)
+    assert cli.main(["image", "build", "qemu-7.2", "qemu-10.0", "--mirror", "file:/srv/debian"]) == 0
+    assert asked == [("qemu-7.2", "file:/srv/debian"), ("qemu-10.0", "file:/srv/debian")]
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1] == "qemu-10.0: QEMU 1:7.2, /cache/qemu-10.0"
+    assert said.err == "pytest-virtio: unpacking\n" * 2
+
+
+def test_nothing_is_built_when_one_name_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["image", "build", "qemu-7.2", "qemu-10.1"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown image: 'qemu-10.1'" in said
+    assert "qemu-10.0" in said
+
+
+def test_path_prints_the_program_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTEST_VIRTIO_CACHE", str(tmp_path))
+    for name in ("linux", "qemu-7.2"):
+        assert cli.main(["image", "path", name]) == 1
+        assert f"{name} is not built yet: run 'pytest-virtio image build {name}'" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "find_release", lambda name: QemuRelease(tmp_path / name, "1:7.2", {}))
+    assert cli.main(["image", "path", "qemu-7.2"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/qemu-7.2\n"
 
 
 def test_wrong_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_virtio.errors import MissingError
 from pytest_virtio.plugin.makers import concerns, setting_up
-from pytest_virtio.plugin.options import DEFAULT_QEMU, Settings
+from pytest_virtio.plugin.options import Settings
 
 if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
@@ -160,5 +160,5 @@ def _program(qemu: str) -> Path:
     from pytest_virtio.provision.qemu import find_qemu
     from pytest_virtio.vm.capabilities import find_program
 
-    fetched = find_qemu() if qemu == DEFAULT_QEMU else None
+    fetched = None if "/" in qemu else find_qemu(qemu)
     return fetched or find_program(qemu)

@@ -17,7 +17,9 @@ from typing import Any
 from pytest_virtio.errors import MissingError
 
 from . import cache, cpio, kernel, packages
+from .apt import require_apt
 from .modules import KernelModule, collect, module_bytes, scan
+from .recipes import recipe_directory
 
 __all__ = (
     "LinuxImage",
@@ -90,7 +92,7 @@ def recipe() -> Recipe:
 
     :raise MissingError: the installation lacks its ``images`` directory.
     """
-    directory = _recipe_directory()
+    directory = recipe_directory("linux")
     text = (directory / "recipe.toml").read_bytes()
     table = tomllib.loads(text.decode())
     return Recipe(
@@ -102,15 +104,6 @@ def recipe() -> Recipe:
         append=table["kernel"]["append"],
         digest=cache.digest(_FORMAT, text, *((directory / name).read_bytes() for name in _SCRIPTS)),
     )
-
-
-def _recipe_directory() -> Path:
-    """``images/linux`` in the installed package, or beside the package in a checkout."""
-    package = Path(__file__).parents[1]
-    for directory in (package / "images" / "linux", package.parent / "images" / "linux"):
-        if (directory / "recipe.toml").is_file():
-            return directory
-    raise MissingError(f"no images/linux/recipe.toml in {package} or beside it: install pytest-virtio again")
 
 
 # ---- the image
@@ -131,7 +124,7 @@ def build_linux(progress: Callable[[str], None]) -> LinuxImage:
     :raise MissingError: the packages can't be had; the message says what to do.
     """
     cooking = recipe()
-    packages.require_apt("a kernel and busybox")
+    require_apt("a kernel and busybox")
     found = packages.download([cooking.kernels, cooking.busyboxes], progress)
     key = cache.digest(cooking.digest, *(f"{package.name} {package.version}" for package in found))
     return _read(cache.entry("linux", key, lambda directory: _fill(directory, cooking, found, progress)))
@@ -256,7 +249,7 @@ def core_archive(busybox: Path) -> bytes:
 
     :raise MissingError: this busybox does not run.
     """
-    scripts = _recipe_directory()
+    scripts = recipe_directory("linux")
     return cpio.archive(
         (
             cpio.directory("pytest-virtio"),

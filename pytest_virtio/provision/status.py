@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, linux, packages, qemu
+from . import apt, cache, linux, qemu, releases
 
 __all__ = ("Finding", "inspect")
 
@@ -35,7 +35,7 @@ class Finding:
 
 def inspect() -> list[Finding]:
     """Look for everything that a test with a guest may need."""
-    return [_qemu(), *_guest(), _kvm(), _apt(), _cache()]
+    return [_qemu(), *_builds(), *_guest(), _kvm(), _apt(), _cache()]
 
 
 def _qemu() -> Finding:
@@ -43,6 +43,14 @@ def _qemu() -> Finding:
     if found is None:
         return Finding("QEMU", False, "none in PATH or in the cache", "pytest-virtio setup, or --virtio-qemu=PATH")
     return Finding("QEMU", True, str(found))
+
+
+def _builds() -> Iterator[Finding]:
+    """QEMUs of other releases are no one's need who didn't build one."""
+    for name in releases.names():
+        build = releases.find_release(name)
+        if build:
+            yield Finding(f"--virtio-qemu={name}", True, f"Debian's {build.version}: {build.program}")
 
 
 def _guest() -> Iterator[Finding]:
@@ -72,7 +80,7 @@ def _kvm() -> Finding:
 
 
 def _apt() -> Finding:
-    if packages.have_apt():
+    if apt.have_apt():
         return Finding("apt", True, "QEMU and the Linux guest can be fetched")
     detail = "not a Debian or Ubuntu: nothing can be fetched"
     return Finding("apt", False, detail, "install QEMU, busybox and a kernel by hand", needed=False)

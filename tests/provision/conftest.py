@@ -8,11 +8,12 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from pytest_virtio.provision import cache
 from pytest_virtio.provision.boot import LinuxBoot
 from pytest_virtio.provision.linux import LinuxImage, build_linux, linux_image
 from pytest_virtio.provision.qemu import find_qemu, install_qemu
@@ -131,6 +132,42 @@ def module_files(image: LinuxImage, tmp_path_factory: pytest.TempPathFactory) ->
     archive = image.modules_archive.read_bytes()
     subprocess.run([busybox, "cpio", "-idm"], input=archive, cwd=directory, check=True, timeout=60, capture_output=True)
     return directory / "pytest-virtio" / "modules"
+
+
+@pytest.fixture
+def fake_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with scripts in place of apt's tools; they keep a record of how they were called."""
+    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    return tools
+
+
+def tool(directory: Path, name: str, script: str) -> None:
+    path = directory / name
+    path.write_text(f'#!/bin/sh\necho "{name} $*" >>{directory}/log\n{script}\n')
+    path.chmod(0o755)
+
+
+def package(directory: Path, name: str, version: str, files: Mapping[str, str]) -> Path:
+    """A ``.deb`` with these files: texts of programs by path, or where a link points to after ``->``."""
+    content = directory / name
+    (content / "DEBIAN").mkdir(parents=True)
+    fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "x", "Description": "x"}
+    (content / "DEBIAN" / "control").write_text("".join(f"{field}: {value}\n" for field, value in fields.items()))
+    for path, text in files.items():
+        target = content / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if text.startswith("->"):
+            target.symlink_to(text[2:])
+        else:
+            target.write_text(text)
+            target.chmod(0o755)
+    built = directory / f"{name}.deb"
+    command = ["dpkg-deb", "--root-owner-group", "-b", str(content), str(built)]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    return built
 
 
 def elf_module(*pairs: str) -> bytes:

@@ -1,8 +1,7 @@
-"""packages and qemu: apt is asked in the cache only, and what a machine without it should do is said."""
+"""packages and apt: apt is asked in the cache only, and what a machine without it should do is said."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,7 @@ import pytest
 from pytest_virtio.errors import MissingError
 from pytest_virtio.provision import cache, linux, packages, qemu
 
-
-@pytest.fixture
-def fake_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with scripts in place of apt's tools; they keep a record of how they were called."""
-    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path / "cache"))
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    return tools
-
-
-def tool(directory: Path, name: str, script: str) -> None:
-    path = directory / name
-    path.write_text(f'#!/bin/sh\necho "{name} $*" >>{directory}/log\n{script}\n')
-    path.chmod(0o755)
+from .conftest import tool
 
 
 def test_without_apt_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,34 +55,3 @@ def test_lists_are_updated_in_the_cache_and_the_machine_s_hooks_left_out(fake_to
     assert f"-o Dir::Cache={cache.root()}" in called
     assert "Dir::Etc" not in called
     assert "#clear APT::Update::Post-Invoke;" in (cache.root() / "apt" / "configuration").read_text()
-
-
-def test_the_cached_qemu_is_found_after_path_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert qemu.find_qemu() is None
-    cached = tmp_path / "qemu" / "key" / "bin" / "qemu-system-x86_64"
-    cached.parent.mkdir(parents=True)
-    cached.touch(mode=0o755)
-    assert qemu.find_qemu() == cached
-    installed = tmp_path / "bin" / "qemu-system-x86_64"
-    installed.parent.mkdir()
-    installed.touch(mode=0o755)
-    assert qemu.find_qemu() == installed
-
-
-@pytest.mark.skipif(not packages.have_apt(), reason="no apt here")
-def test_a_qemu_unpacked_into_the_cache_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing at all were installed: libraries and loader are QEMU's own then, the hardest case."""
-    monkeypatch.setenv(cache.ENVIRONMENT, str(tmp_path))
-    nothing = tmp_path / "status"
-    nothing.touch()
-    found = qemu.install_qemu(print, as_root=False, installed=nothing)
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert qemu.find_qemu() == found
-    argv = [str(found), "-M", "q35", "-accel", "tcg", "-nodefaults", "-display", "none", "-serial", "none", "-S"]
-    argv += ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-qmp", "stdio"]
-    talk = b'{"execute": "qmp_capabilities"}{"execute": "query-status"}{"execute": "quit"}'
-    done = subprocess.run(argv, input=talk, capture_output=True, timeout=60, check=False, env={"PATH": "/bin:/usr/bin"})
-    assert done.returncode == 0, done.stderr
-    assert b'"status": "prelaunch"' in done.stdout

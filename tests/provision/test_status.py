@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_virtio.provision import cache, status
+from pytest_virtio.provision import cache, releases, status
 from pytest_virtio.provision.linux import LinuxImage
+from pytest_virtio.provision.releases import QemuRelease
 
 
 def test_on_a_bare_machine_each_finding_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,13 @@ def test_what_is_there_is_named(image: LinuxImage) -> None:
     assert found["Linux guest"].ok
     assert image.version in found["Linux guest"].detail
     assert found["busybox"].ok
+
+
+def test_a_release_is_shown_with_its_exact_version_once_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = QemuRelease(tmp_path / "q", "1:10.0.2+ds-2", {})
+    monkeypatch.setattr(releases, "find_release", {"qemu-10.0": built}.get)
+    found = [finding for finding in status.inspect() if finding.what.startswith("--virtio-qemu")]
+    assert [(finding.what, finding.ok) for finding in found] == [("--virtio-qemu=qemu-10.0", True)]
+    assert found[0].detail == f"Debian's 1:10.0.2+ds-2: {tmp_path}/q"
