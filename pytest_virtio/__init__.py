@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from pytest_virtio.guest.scripted.drivers.scsi import ScsiDriver
     from pytest_virtio.guest.scripted.drivers.sound import SoundDriver
     from pytest_virtio.guest.scripted.drivers.vsock import VsockDriver
+    from pytest_virtio.guest.scripted.guest import ScriptedGuest
+    from pytest_virtio.guest.scripted.queue import DriverQueue, Request
     from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
     from pytest_virtio.model.features import Features
     from pytest_virtio.model.queue import (
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     )
     from pytest_virtio.model.status import VhostStatus, VirtioStatus
     from pytest_virtio.plugin.factory import VirtioFactory
+    from pytest_virtio.ring.driver import Buffer
     from pytest_virtio.spec.devices import (
         BalloonFeature,
         BlkFeature,
@@ -134,6 +137,9 @@ _HOMES = {
     "guest.scripted.drivers.scsi": ("ScsiDriver",),
     "guest.scripted.drivers.sound": ("SoundDriver",),
     "guest.scripted.drivers.vsock": ("VsockDriver",),
+    "guest.scripted.guest": ("ScriptedGuest",),
+    "guest.scripted.queue": ("DriverQueue", "Request"),
+    "ring.driver": ("Buffer",),
     "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
     "model.features": ("Features",),
     "model.queue": (
@@ -181,7 +187,11 @@ __all__ = (
     "Vm",
     "VirtioFactory",
     # Drivers of the scripted guest
+    "ScriptedGuest",
     "Driver",
+    "DriverQueue",
+    "Request",
+    "Buffer",
     "NetDriver",
     "BlkDriver",
     "RngDriver",

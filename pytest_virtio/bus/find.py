@@ -7,8 +7,8 @@ interface of a PCI device; must not know what a driver does with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Protocol, cast
+from collections.abc import Iterable
+from typing import cast
 
 from pytest_virtio import qapi
 from pytest_virtio.bus.bridges import number_bridges
@@ -22,9 +22,10 @@ from pytest_virtio.errors import DriverError
 from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.spec.transport.pci import CapabilityType, device_id, parse_capabilities
 from pytest_virtio.spec.transport.register import Register
+from pytest_virtio.vm.monitor import Execute
 from pytest_virtio.vm.qtest import Qtest
 
-__all__ = ("Execute", "find_mmio", "find_pci")
+__all__ = ("find_mmio", "find_pci")
 
 MICROVM_BASE, MICROVM_STRIDE = 0xFEB00000, 0x200
 _MMIO_BUS = re.compile(r"virtio-mmio-bus\.(\d+)$")
@@ -36,13 +37,6 @@ _PCIEXBAR = Register("PCIEXBAR", 0x60, 4), Register("PCIEXBAR (high)", 0x64, 4)
 # PIIX3's PIRQRCA to PIRQRCD: which ISA interrupts the PCI ones become; firmware's job, and disabled until then.
 _PIIX_ROUTES = tuple(Register(f"PIRQRC{letter}", 0x60 + n, 1) for n, letter in enumerate("ABCD"))
 _PIIX_LINES = (10, 10, 11, 11)
-
-
-class Execute(Protocol):
-    """Executes a QMP command and gives its ``return`` member."""
-
-    def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
-        """Execute it; ``timeout`` in seconds."""
 
 
 def find_pci(execute: Execute, wire: Qtest, *, legacy: bool) -> dict[str, Transport]:

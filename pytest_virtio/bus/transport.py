@@ -100,3 +100,6 @@ class Transport(Protocol):
 
     def flush(self) -> None:
         """Do all posted writes."""
+
+    def push(self) -> None:
+        """Send all posted writes, and don't wait until they are done."""

@@ -160,3 +160,7 @@ class MmioDevice:
     def flush(self) -> None:
         """Do all posted writes."""
         self._wire.flush()
+
+    def push(self) -> None:
+        """Send all posted writes, and don't wait until they are done."""
+        self._wire.push()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pytest_virtio.bus.interrupts import Msix
+from pytest_virtio.bus.msix import Msix
 from pytest_virtio.bus.pci import Bar, Function
 from pytest_virtio.bus.registers import Window
 from pytest_virtio.bus.transport import Message
@@ -171,3 +171,7 @@ class ModernPci:
     def flush(self) -> None:
         """Do all posted writes."""
         self._wire.flush()
+
+    def push(self) -> None:
+        """Send all posted writes, and don't wait until they are done."""
+        self._wire.push()

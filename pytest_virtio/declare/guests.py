@@ -29,8 +29,8 @@ class Scripted:
     :param features: by device id, exactly what the driver writes: also what the device does not offer, or less than it
         needs. By default a driver takes all of what is offered that it understands.
     :param without: what it leaves out of that default: a mapping by device id, or features for every device that can
-        have them.
-    :param legacy: drive transitional devices by their legacy interface.
+        have them and is not named in ``features``.
+    :param legacy: drive transitional devices by their legacy interface; for ``transport="pci-transitional"``.
     :param interrupts: ``"msix"``: vectors point at guest RAM, where they can be seen (INTx where there is no MSI-X);
         ``"intx"``: the line of each device is intercepted; ``"none"``: devices are told not to interrupt.
     """
@@ -49,8 +49,12 @@ class Scripted:
             listed = tuple(value.values()) if isinstance(value, Mapping) else (value,)
             if not all(isinstance(item, Collection) and not isinstance(item, str) for item in listed):
                 raise UsageError(f"Scripted({name}={value!r}): {_BY_DEVICE}")
+            if isinstance(value, Mapping) and not all(isinstance(id, str) for id in value):
+                raise UsageError(f"Scripted({name}={value!r}): {_BY_DEVICE}")
         if not isinstance(self.features, Mapping):
             raise UsageError(f"Scripted(features={self.features!r}): {_BY_DEVICE}")
+        if not isinstance(self.legacy, bool):
+            raise UsageError(f"Scripted(legacy={self.legacy!r}): True or False is expected")
         if self.interrupts not in get_args(Interrupts):
             raise UnknownNameError("kind of interrupts", str(self.interrupts), get_args(Interrupts))
         both = set(self.features).intersection(self.without) if isinstance(self.without, Mapping) else ()

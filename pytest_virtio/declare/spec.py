@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pytest_virtio.declare.devices import Declaration, assign_ids
-from pytest_virtio.declare.guests import Guest, NoGuest, guest_named
+from pytest_virtio.declare.guests import Guest, NoGuest, Scripted, guest_named
 from pytest_virtio.declare.sizes import MIB, parse_size
 from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 
@@ -22,6 +22,8 @@ TRANSPORTS = ("pci", "pci-transitional", "pci-legacy", "mmio", "ccw")
 
 _MACHINES = {"mmio": "microvm", "ccw": "s390-ccw-virtio"}
 """The machine that has the transport; q35 has PCI."""
+
+_WITH_LEGACY_INTERFACE = ("pci-transitional", "pci-legacy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults
     boot = _truth("boot", chosen.get("boot", True))
     return VmSpec(
         devices=assign_ids(tuple(_declaration(d) for d in devices)),
-        guest=guest_named(chosen.get("guest", "scripted")) if boot else NoGuest(),
+        guest=_guest(chosen.get("guest", "scripted"), transport) if boot else NoGuest(),
         machine=_word("machine", chosen.get("machine") or _MACHINES.get(transport, "q35")),
         transport=transport,
         memory=_memory(chosen.get("memory", "256M")),
@@ -75,6 +77,16 @@ def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults
         args=_args(chosen.get("args", ())),
         timeout=_seconds("timeout", chosen.get("timeout", 60.0)),
     )
+
+
+def _guest(value: str | Guest, transport: str) -> Guest:
+    guest = guest_named(value)
+    if isinstance(guest, Scripted) and guest.legacy and transport not in _WITH_LEGACY_INTERFACE:
+        raise UsageError(
+            f"Scripted(legacy=True): devices have no legacy interface with transport={transport!r}; "
+            "write transport='pci-transitional'"
+        )
+    return guest
 
 
 def _declaration(device: object) -> Declaration:

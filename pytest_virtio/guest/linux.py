@@ -81,6 +81,13 @@ class LinuxGuest:
         """
         return self._shell.run(command, timeout)
 
+    def start(self, timeout: float = 0.0) -> NoReturn:
+        """This guest boots by itself.
+
+        :raises NotSupportedError: always.
+        """
+        raise NotSupportedError("start(): this guest boots by itself; only guest='scripted' is started by the test")
+
     def driver(self, id: str, kind: object = None) -> NoReturn:
         """There is no driver in the test process.
 

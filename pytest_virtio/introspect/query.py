@@ -6,22 +6,15 @@ how the reply is spelled (``qapi``) nor which QEMU process answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 from pytest_virtio import qapi
 from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError
 from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.vm.monitor import Execute
 
-__all__ = ("Execute", "Introspector")
-
-
-class Execute(Protocol):
-    """Executes a QMP command and gives its ``return`` member."""
-
-    def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
-        """Execute it; ``timeout`` in seconds."""
+__all__ = ("Introspector",)
 
 
 class Introspector:

@@ -13,14 +13,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from qemu.qmp import ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
 from pytest_virtio.errors import CommandError, MonitorClosedError, MonitorError, MonitorTimeoutError, UsageError
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("COMMAND_SECONDS", "Monitor")
+__all__ = ("COMMAND_SECONDS", "Execute", "Monitor")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +35,13 @@ STUCK_SECONDS = 2.0
 # hierarchy: to those inside pytest's capture adds its handler even if they don't propagate (seen on 9.2).
 _logger = logging.Logger("pytest_virtio.qmp")
 _logger.disabled = True
+
+
+class Execute(Protocol):
+    """Executes a QMP command and gives its ``return`` member."""
+
+    def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
+        """Execute it; ``timeout`` in seconds."""
 
 
 class _Loop:

@@ -158,7 +158,7 @@ class Qemu:
         :raises MonitorClosedError: when it has hung up and lives on, and in a process that was forked from ours.
         :raises QemuExitedError: when it is gone.
         """
-        if self._qtest is not None:
+        if self._qtest is not None and self._qtest.pending:
             # Whoever asks QEMU wants to see what was written to its devices.
             self._qtest.flush(timeout)
         try:

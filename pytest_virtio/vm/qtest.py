@@ -13,8 +13,8 @@ import os
 import socket
 import string
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, NamedTuple
 
 from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError
@@ -73,6 +73,7 @@ class Qtest:
         self._owed = 0
         self._raised: set[int] = set()
         self._lock = threading.RLock()
+        self._scope: tuple[Deadline | None, str] = (None, "")
         self._owner = os.getpid()
         self.raises = 0
         """How many interrupts have been seen to rise since interception began."""
@@ -125,6 +126,11 @@ class Qtest:
             raise MonitorError(f"qtest read: {length} bytes were expected; QEMU answers {answer[:200]!r}")
         return bytes.fromhex(digits)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something was written that QEMU has not been seen to have done."""
+        return self._peer.fileno() >= 0 and bool(self._posted or self._owed)
+
     def flush(self, seconds: float = math.inf) -> None:
         """Do all posted writes.
 
@@ -134,6 +140,29 @@ class Qtest:
         """
         with self._turn("a flush"):
             self._ask([], seconds)
+
+    def push(self) -> None:
+        """Send all posted writes and don't wait until QEMU has done them; the next read does.
+
+        :raises QemuExitedError: when it is gone.
+        """
+        with self._turn("a push"):
+            if self._owed >= MOST_POSTED:
+                self._ask([])
+            elif self._posted:
+                posted, self._posted = self._posted, []
+                self._owed += len(posted)
+                self._send(posted, Deadline.after(ANSWER_SECONDS))
+
+    @contextmanager
+    def within(self, deadline: Deadline, doing: str) -> Iterator[None]:
+        """What is said in the block has its answers by then, and errors name what is being done."""
+        outer = self._scope
+        self._scope = (deadline, doing)
+        try:
+            yield
+        finally:
+            self._scope = outer
 
     def intercept(self, controller: str) -> None:
         """Have the interrupt lines into a controller reported to us instead, by its QOM path: ``"ioapic"``. QEMU
@@ -179,28 +208,28 @@ class Qtest:
         """Send what is posted and these commands; the answers to these."""
         posted, self._posted = self._posted, []
         lines = posted + commands
-        if not lines:
-            return []
-        deadline = Deadline.after(min(seconds, ANSWER_SECONDS))
+        scope = self._scope[0]
+        deadline = Deadline.after(min(seconds, ANSWER_SECONDS, scope.remaining() if scope else math.inf))
         # Counted before they are sent: should an exception come from outside in between, an answer may be waited for
         # in vain, but none is taken for that to another question.
         late, self._owed = self._owed, self._owed + len(lines)
-        self._send("".join(f"{line}\n" for line in lines).encode(), lines[-1], deadline)
+        if lines:
+            self._send(lines, deadline)
         for _ in range(late):
-            # To what was asked before and given up; whoever asked has had his error.
+            # To what was pushed, or asked before and given up; whoever asked has had his error.
             self._answer("an earlier command", deadline)
         return [_checked(line, self._answer(line, deadline)) for line in lines][len(posted) :]
 
-    def _send(self, data: bytes, during: str, deadline: Deadline) -> None:
+    def _send(self, lines: list[str], deadline: Deadline) -> None:
         try:
             self._peer.settimeout(max(deadline.remaining(), SHORTEST_WAIT))
-            self._peer.sendall(data)
+            self._peer.sendall("".join(f"{line}\n" for line in lines).encode())
         except TimeoutError:
             # Half a line may be out, so nothing more can be said.
             self.close()
-            raise MonitorTimeoutError(f"qtest {during}", deadline.seconds) from None
+            raise self._silent(lines[-1], deadline) from None
         except OSError as error:
-            raise self._closed(during, str(error)) from None
+            raise self._closed(lines[-1], str(error)) from None
 
     def _answer(self, command: str, deadline: Deadline) -> str:
         """The next line that is an answer."""
@@ -210,7 +239,7 @@ class Qtest:
                 return line
             if deadline.passed():
                 break
-        raise MonitorTimeoutError(f"qtest {command}", deadline.seconds)
+        raise self._silent(command, deadline)
 
     def _line(self, deadline: Deadline, during: str) -> str | None:
         """The next line, taken into account; None at the deadline.
@@ -258,8 +287,15 @@ class Qtest:
             else:
                 self._raised.discard(int(words[2]))
 
-    def _closed(self, during: str, detail: str) -> Exception:
-        return self._gone(f"qtest {during}") or MonitorClosedError(f"qtest {during}", detail)
+    def _closed(self, command: str, detail: str) -> Exception:
+        return self._gone(self._named(command)) or MonitorClosedError(self._named(command), detail)
+
+    def _silent(self, command: str, deadline: Deadline) -> MonitorTimeoutError:
+        return MonitorTimeoutError(self._named(command), deadline.seconds)
+
+    def _named(self, command: str) -> str:
+        doing = self._scope[1]
+        return f"{doing}: qtest {command}" if doing else f"qtest {command}"
 
 
 def _checked(command: str, answer: str) -> str:

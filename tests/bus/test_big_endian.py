@@ -77,7 +77,7 @@ def attachment(qemu: Qemu, id: str, number: int, *more: str) -> Attachment:
     transport = MmioDevice(qemu.qtest, BASE + number * STRIDE, None, native="big")
     assert (transport.legacy, transport.order) == (False, "little")
     transport.order = "big"
-    return Attachment(id, transport, qemu.memory, Arena(RAM), Signal(), without={"VERSION_1", *more})
+    return Attachment(id, transport, qemu.memory, Arena(RAM), Signal(), qemu.qtest, without={"VERSION_1", *more})
 
 
 def status(qemu: Qemu, id: str) -> VirtioStatus:
@@ -114,7 +114,7 @@ def test_many_requests_go_round_the_ring(m68k: Qemu, without: set[str]) -> None:
 
 def test_a_modern_device_is_little_endian_all_the_same(m68k: Qemu) -> None:
     transport = MmioDevice(m68k.qtest, BASE + STRIDE, None, native="big")
-    driver = BlkDriver(Attachment("blk0", transport, m68k.memory, Arena(RAM), Signal())).initialise()
+    driver = BlkDriver(Attachment("blk0", transport, m68k.memory, Arena(RAM), Signal(), m68k.qtest)).initialise()
     assert driver.config().capacity == 16
     assert driver.read(5 * SECTOR, SECTOR) == bytes([5]) * SECTOR
     assert status(m68k, "blk0").guest_features >= {"VIRTIO_F_VERSION_1"}

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from pytest_virtio.bus.config_space import PciAddress
-from pytest_virtio.bus.interrupts import Msix
+from pytest_virtio.bus.msix import Msix
 from pytest_virtio.bus.pci import Bar, Function, PciHost
 from pytest_virtio.bus.registers import Window
 from pytest_virtio.bus.virtio_mmio import MmioDevice

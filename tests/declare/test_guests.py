@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pytest_virtio.declare.devices import Blk
 from pytest_virtio.declare.guests import Firmware, Guest, Linux, NoGuest, Scripted, guest_named
+from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.errors import UnknownNameError, UsageError
 
 
@@ -89,3 +91,15 @@ def test_one_module_is_no_list_of_modules(modules: str | Path) -> None:
     with pytest.raises(UsageError) as caught:
         Linux(modules=modules)  # type: ignore[arg-type]
     assert str(caught.value) == f"Linux(modules={modules!r}): a list is expected: [{modules!r}]"
+
+
+@pytest.mark.parametrize("transport", ["pci", "mmio"])
+def test_a_legacy_interface_that_is_not_there(transport: str) -> None:
+    with pytest.raises(UsageError, match=r"legacy=True.*write transport='pci-transitional'"):
+        vm_spec([Blk()], {"guest": Scripted(legacy=True), "transport": transport}, {})
+
+
+@pytest.mark.parametrize("wrong", [{"features": {1: {"MQ"}}}, {"without": {1: {"MQ"}}}, {"legacy": "yes"}])
+def test_settings_of_the_wrong_kind(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"Scripted\("):
+        Scripted(**wrong)

@@ -360,3 +360,41 @@ def test_qemu_is_stopped_and_goes_on(qemu: Qemu) -> None:
     qtest.ANSWER_SECONDS = 10.0
     wire.write("memory", RAM, 4, 2)
     assert wire.read("memory", RAM, 4) == 2
+
+
+def test_what_was_pushed_is_done_before_a_flush_ends(ends: Ends) -> None:
+    ends.wire.write("memory", RAM, 4, 1)
+    ends.wire.push()
+    assert ends.heard() == [f"writel {RAM:#x} 0x1"]
+    assert ends.wire.pending
+    ends.say("OK")
+    ends.wire.flush()
+    assert not ends.wire.pending
+
+
+def test_pushes_do_not_fill_the_way_back(ends: Ends) -> None:
+    """QEMU answers each command by a send of its own: somebody has to take the answers."""
+    for number in range(MOST_POSTED):
+        ends.wire.write("memory", RAM, 4, number)
+        ends.wire.push()
+    ends.say(*["OK"] * (MOST_POSTED + 1))
+    ends.wire.write("memory", RAM, 4, MANY)
+    ends.wire.push()
+    assert not ends.wire.pending
+
+
+def test_an_error_names_what_was_being_done(ends: Ends, impatient: None) -> None:
+    with (
+        ends.wire.within(Deadline.after(0.01), "blk0: reset"),
+        pytest.raises(MonitorTimeoutError, match=r"^blk0: reset: "),
+    ):
+        ends.value()
+
+
+def test_a_block_that_is_no_block(ends: Ends) -> None:
+    for answer in ("OK 0x11", "OK 0x11223g", "OK"):
+        ends.say(answer)
+        with pytest.raises(MonitorError, match="3 bytes were expected"):
+            ends.wire.read_block(RAM, 3)
+    ends.say("OK 0x112233")
+    assert ends.wire.read_block(RAM, 3) == b"\x11\x22\x33"

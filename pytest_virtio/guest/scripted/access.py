@@ -21,6 +21,7 @@ from pytest_virtio.spec.layout import ByteOrder, Layout
 from pytest_virtio.spec.status import DeviceStatus, status_names
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
+from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("Attachment", "DeviceAccess")
 
@@ -44,6 +45,7 @@ class Attachment:
     memory: GuestMemory
     arena: Arena
     signal: Signal
+    wire: Qtest
     features: Collection[str | int] | None = None
     without: Collection[str | int] = ()
 
@@ -59,6 +61,8 @@ class DeviceAccess:
         """Seconds for each step and request, unless a call says otherwise."""
         self.history: deque[str] = deque(maxlen=HISTORY)
         """The latest steps, for reports."""
+        self.wire = attachment.wire
+        """The way to registers and memory beyond the transport's own."""
         self._arena = attachment.arena
         self._blocks: set[int] = set()
         self._status = 0
@@ -79,8 +83,7 @@ class DeviceAccess:
         """
         if not 0 <= value <= 0xFF:
             raise UsageError(f"set_status({value:#x}): the device status has 8 bits")
-        self._status = value
-        self.transport.set_status(value)
+        self._write_status(value)
         self.settle()
 
     def settle(self) -> None:
@@ -126,13 +129,12 @@ class DeviceAccess:
             register=f"config_generation of {self.transport.title}",
         )
 
-    def write_config(
-        self, layout: type[Layout], field: str, value: int, size: int, order: ByteOrder | None = None
-    ) -> None:
-        """Write one field of the device's configuration, ``size`` bytes wide.
+    def write_config(self, layout: type[Layout], field: str, value: int, order: ByteOrder | None = None) -> None:
+        """Write one field of the device's configuration.
 
         :raises UsageError: when the value doesn't fit.
         """
+        size = layout.width_of(field)
         if not 0 <= value < 1 << 8 * size:
             raise UsageError(f"{layout.__name__}.{field}: {value:#x} doesn't fit into {size} bytes")
         self.transport.write_config(layout.offset(field), value.to_bytes(size, order or self.transport.order))
@@ -172,22 +174,40 @@ class DeviceAccess:
         :raises NeedsResetError: when the device breaks instead.
         :raises QemuExitedError: when QEMU is gone.
         """
-        rounds = 0
+        rounds, step = 0, step or self._latest()
         while not look():
-            status = self.transport.status()
+            # Those who find what they look for at once don't pay for this.
+            with self.wire.within(deadline, f"{self.id}: {step}, {self.transport.status_register}"):
+                status = self.transport.status()
             if look():
                 return
-            self.check_needs_reset(status, step or self._latest())
+            self.check_status(status, step)
             if deadline.passed():
                 raise RequestTimeoutError(
                     f"{self.id}: {what} did not come within {deadline.seconds:g} s",
-                    step=step or self._latest(),
+                    step=step,
                     register=self.transport.status_register,
                     expected=what,
                     seen=f"{seen()}; device status {_shown(status)}",
                 )
             rounds += 1
             self.signal.pause(rounds, deadline)
+
+    def check_status(self, status: int, during: str) -> None:
+        """Raise when the status says that nothing more can come.
+
+        :raises NeedsResetError: the device has set DEVICE_NEEDS_RESET.
+        :raises DriverError: it was reset, and not by its driver.
+        """
+        self.check_needs_reset(status, during)
+        if not status and self._status:
+            raise DriverError(
+                f"{self.id}: the device was reset behind its driver's back; virtio.guest.start() brings it up again",
+                step=during,
+                register=self.transport.status_register,
+                expected=_shown(self._status),
+                seen=_shown(status),
+            )
 
     def check_needs_reset(self, status: int, during: str) -> None:
         """Raise when the status says that the device is broken.
@@ -217,11 +237,32 @@ class DeviceAccess:
         """Note a step: errors and reports name it."""
         self.history.append(step)
 
+    @contextmanager
+    def step(self, name: str, register: str) -> Iterator[None]:
+        """A step that takes no longer than :attr:`timeout`; should QEMU end or hang, the error names it.
+
+        :param register: the name of the one that it is about.
+        """
+        self.begin(name)
+        with self.wire.within(self.deadline(), f"{self.id}: {name}, {register}"):
+            yield
+
+    def deadline(self, timeout: float | None = None) -> Deadline:
+        """When something that begins now must have ended.
+
+        :param timeout: seconds; :attr:`timeout` by default.
+        """
+        return Deadline.after(self.timeout if timeout is None else timeout)
+
     def _config_bytes(self, layout: type[Layout]) -> bytes:
         """Field by field, each by accesses no wider than it is (4.1.3.1, 4.2.2.2): QEMU answers one that crosses the
         configuration's end with ones, also for the part that is there."""
         fields = layout.__annotations__
         return b"".join(self.transport.read_config(layout.offset(name), layout.width_of(name)) for name in fields)
+
+    def _write_status(self, value: int) -> None:
+        self._status = value
+        self.transport.set_status(value)
 
     def _latest(self) -> str:
         return self.history[-1] if self.history else "none yet"

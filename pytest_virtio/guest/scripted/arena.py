@@ -41,8 +41,12 @@ class Arena:
         return address
 
     def free(self, address: int) -> None:
-        """Take a block back."""
-        self._free[self._sizes.pop(address)].append(address)
+        """Take a block back; the topmost one serves any size again, so several are best freed from the top down."""
+        block = self._sizes.pop(address)
+        if address + block == self._next:
+            self._next = address
+        else:
+            self._free[block].append(address)
 
     def _fresh(self, block: int) -> int:
         address = -(-self._next // block) * block

@@ -74,11 +74,11 @@ class Driver(DeviceAccess):
 
         :raises DriverError: when the status does not become 0 in time (4.1.4.3.2, 4.2.2.2).
         """
-        self.begin("reset")
-        self.set_status(0)
-        self._await_zero(Deadline.after(self.timeout))
+        with self.step("reset", self.transport.status_register):
+            self.set_status(0)
+            self._await_zero(self.deadline())
         self._replace_queues(())
-        for block in list(self._blocks):
+        for block in sorted(self._blocks, reverse=True):
             self.free(block)
         self.negotiated = Features(0, self.type)
         return self
@@ -93,8 +93,8 @@ class Driver(DeviceAccess):
 
     def offered(self) -> Features:
         """Step 4, first half: read what the device offers."""
-        self.begin("offered")
-        self._offer = Features(self.transport.device_features(), self.type)
+        with self.step("offered", self.transport.features_register):
+            self._offer = Features(self.transport.device_features(), self.type)
         return self._offer
 
     def negotiate(self, features: Collection[str | int] | None = None) -> Self:
@@ -109,15 +109,17 @@ class Driver(DeviceAccess):
         :raises NotSupportedError: on a legacy interface for the bits from 32 up, for which it has no register.
         """
         offer = self.offered()
+        if isinstance(features, str):
+            raise UsageError(f"negotiate({features!r}): a set of features is expected: {{{features!r}}}")
         wanted = self._default(offer) if features is None else features
         chosen = Features.of(wanted, self.type, offered=offer)
-        self.begin(f"negotiate {chosen.bits:#x}")
         if self.transport.legacy and chosen.bits >> LEGACY_FEATURES:
             high = Features(chosen.bits >> LEGACY_FEATURES << LEGACY_FEATURES, self.type)
             raise NotSupportedError(f"{self.id}: a legacy interface has no register for {', '.join(high)}")
         self.negotiated = chosen
-        self.transport.set_driver_features(self.negotiated.bits)
-        self.settle()
+        with self.step(f"negotiate {chosen.bits:#x}", self.transport.features_register):
+            self.transport.set_driver_features(self.negotiated.bits)
+            self.settle()
         return self
 
     def features_ok(self) -> Self:
@@ -125,8 +127,7 @@ class Driver(DeviceAccess):
 
         :raises DriverError: when it does not keep the bit: it refuses this set of features.
         """
-        self._add("features_ok", DeviceStatus.FEATURES_OK)
-        seen = self.transport.status()
+        seen = self._add_and_look("features_ok", DeviceStatus.FEATURES_OK)
         if not seen & DeviceStatus.FEATURES_OK:
             refused = f"the device refuses the features {self.negotiated.bits:#x} that were written"
             raise self.unexpected(refused, "FEATURES_OK kept", seen)
@@ -140,14 +141,14 @@ class Driver(DeviceAccess):
         :raises NotSupportedError: for any other size than the device's on legacy PCI, where the device chooses.
         :raises UnknownNameError: for a queue that isn't there.
         """
-        self.begin("setup_queues")
-        self._largest = self.transport.queue_sizes()
-        chosen = self._chosen(sizes)
-        self.signal.prepare(self.transport)
-        if self.signal.vectors:
-            self.transport.set_config_vector(CONFIG_VECTOR)
-        self._replace_queues(tuple(self._set_up(index, size) for index, size in chosen.items()))
-        self.settle()
+        with self.step("setup_queues", self.transport.queue_register):
+            self._largest = self.transport.queue_sizes()
+            chosen = self._chosen(sizes)
+            self.signal.prepare(self.transport)
+            if self.signal.vectors:
+                self.transport.set_config_vector(CONFIG_VECTOR)
+            self._replace_queues(tuple(self._set_up(index, size) for index, size in chosen.items()))
+            self.settle()
         self.populate()
         return self
 
@@ -157,8 +158,7 @@ class Driver(DeviceAccess):
         :raises DriverError: when the device does not keep DRIVER_OK.
         :raises NeedsResetError: when it breaks at once.
         """
-        self._add("driver_ok", DeviceStatus.DRIVER_OK)
-        seen = self.transport.status()
+        seen = self._add_and_look("driver_ok", DeviceStatus.DRIVER_OK)
         self.check_needs_reset(seen, "driver_ok")
         if not seen & DeviceStatus.DRIVER_OK:
             raise self.unexpected("the device does not go live", "DRIVER_OK kept", seen)
@@ -215,19 +215,18 @@ class Driver(DeviceAccess):
         :raises RequestTimeoutError: when the device does not finish in time.
         """
         queue = self.queue(which)
-        self.begin(f"reset_queue {queue.name}")
         if not self.has(TransportFeature.RING_RESET):
             raise NotSupportedError(
                 f"{self.id}: queue {queue.name} can't be reset: VIRTIO_F_RING_RESET was not negotiated"
             )
-        self.transport.reset_queue(queue.index)
-        deadline = Deadline.after(self.timeout)
-        self.await_result(
-            f"the end of the reset of {queue.name}",
-            lambda: not self.transport.queue_in_reset(queue.index),
-            deadline,
-            lambda: "queue_reset still 1",
-        )
+        with self.step(f"reset_queue {queue.name}", self.transport.queue_register):
+            self.transport.reset_queue(queue.index)
+            self.await_result(
+                f"the end of the reset of {queue.name}",
+                lambda: not self.transport.queue_in_reset(queue.index),
+                self.deadline(),
+                lambda: "queue_reset still 1",
+            )
         self._replace_queues(tuple(other for other in self.queues if other is not queue))
         return self
 
@@ -238,11 +237,11 @@ class Driver(DeviceAccess):
         :raises UnknownNameError: for a queue that isn't there.
         """
         index = self._index(which)
-        self.begin(f"enable_queue {self._names(index)[0]}")
-        queue = self._set_up(index, self._sizes.get(index, self._largest[index]) if size is None else size)
-        others = (other for other in self.queues if other.index != index)
-        self._replace_queues(tuple(sorted((*others, queue), key=lambda one: one.index)))
-        self.settle()
+        with self.step(f"enable_queue {self._names(index)[0]}", self.transport.queue_register):
+            queue = self._set_up(index, self._sizes.get(index, self._largest[index]) if size is None else size)
+            others = (other for other in self.queues if other.index != index)
+            self._replace_queues(tuple(sorted((*others, queue), key=lambda one: one.index)))
+            self.settle()
         return queue
 
     def config_interrupted(self) -> bool:
@@ -258,9 +257,15 @@ class Driver(DeviceAccess):
         return frozenset(bit for bit in known if offer.bits >> bit & 1)
 
     def _add(self, step: str, bit: DeviceStatus) -> Self:
-        self.begin(step)
-        self.set_status(self._status | bit)
+        with self.step(step, self.transport.status_register):
+            self.set_status(self._status | bit)
         return self
+
+    def _add_and_look(self, step: str, bit: DeviceStatus) -> int:
+        """Set a bit of the status that the device may refuse; the status that it then has."""
+        with self.step(step, self.transport.status_register):
+            self._write_status(self._status | bit)
+            return self.transport.status()
 
     def _await_zero(self, deadline: Deadline) -> None:
         while seen := self.transport.status():

@@ -70,7 +70,8 @@ class ScriptedGuest:
         :raises QemuExitedError: when QEMU ends.
         """
         deadline = Deadline.after(timeout)
-        self._find()
+        with self._qemu.qtest.within(deadline, "finding the devices"):
+            self._find()
         driven = {declaration.name for declaration in self._declared if declaration.driver}
         for driver in self.drivers:
             if driver.id in driven:
@@ -96,9 +97,11 @@ class ScriptedGuest:
         :raises UnknownNameError: naming the right ids.
         :raises UsageError: when the device's driver is of another class.
         """
-        if id not in self._drivers:
+        driver = self._drivers.get(id) if isinstance(id, str) else None
+        if driver is None:
             raise UnknownNameError("device of the scripted guest", str(id), self._drivers)
-        driver = self._drivers[id]
+        if not isinstance(kind, type):
+            raise UsageError(f"driver({id!r}, {kind!r}): the second argument is a class: BlkDriver")
         if not isinstance(driver, kind):
             raise UsageError(f"the driver of {id} is a {type(driver).__name__}, no {kind.__name__}")
         return driver
@@ -149,7 +152,9 @@ class ScriptedGuest:
     def _attached(self, id: str, transport: Transport, without: FeatureList) -> Driver:
         signal = self._signal(transport)
         features = self._settings.features.get(id)
-        attachment = Attachment(id, transport, self._qemu.memory, self._arena, signal, features, without)
+        attachment = Attachment(
+            id, transport, self._qemu.memory, self._arena, signal, self._qemu.qtest, features, without
+        )
         return driver_class(transport.device_id)(attachment)
 
     def _signal(self, transport: Transport) -> Signal:

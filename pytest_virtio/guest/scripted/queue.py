@@ -13,7 +13,6 @@ from pytest_virtio.errors import DriverError, UsageError
 from pytest_virtio.guest.scripted.access import DeviceAccess
 from pytest_virtio.ring.driver import Buffer, DriverRing, Used
 from pytest_virtio.spec.ring import DESCRIPTOR_SIZE, Areas
-from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
 
 __all__ = ("DriverQueue", "Request")
@@ -24,10 +23,12 @@ T = TypeVar("T")
 class Request:
     """A chain that the device has, or has given back."""
 
-    __slots__ = ("blocks", "buffers", "data", "length", "token")
+    __slots__ = ("blocks", "buffers", "data", "length", "queue", "token")
 
-    def __init__(self, token: int, buffers: tuple[Buffer, ...], blocks: tuple[int, ...]) -> None:
+    def __init__(self, queue: DriverQueue, token: int, buffers: tuple[Buffer, ...], blocks: tuple[int, ...]) -> None:
         self.token, self.buffers, self.blocks = token, buffers, blocks
+        self.queue = queue
+        """Where it was submitted, and is waited for."""
         self.length: int | None = None
         """How many bytes the device says it wrote; None while it has the chain."""
         self.data = b""
@@ -110,6 +111,17 @@ class DriverQueue:
         """Requests that the device has not given back, kicked or not."""
         return tuple(self._pending.values())
 
+    def allocate(self, size: int) -> int:
+        """Take a block of guest RAM that is given back when the queue ends; its address.
+
+        :param size: bytes.
+        :raises UsageError: when guest RAM is used up, and on a queue that was reset.
+        """
+        self._check_alive()
+        block = self._device.allocate(size)
+        self._blocks = (*self._blocks, block)
+        return block
+
     def submit(self, *readable: bytes, writable: Sequence[int] = (), indirect: bool | None = None) -> Request:
         """Put a chain into the ring: a descriptor for each buffer. The device sees it at the next :meth:`kick`.
 
@@ -121,7 +133,7 @@ class DriverQueue:
         """
         self._check_alive()
         joined = b"".join(readable)
-        block = self._device.allocate(len(joined) + sum(writable))
+        block = self._room(len(joined), writable)
         self._device.memory.write(block, joined)
         buffers, address = [], block
         for data in readable:
@@ -148,7 +160,7 @@ class DriverQueue:
         except BaseException:
             self._free(every)
             raise
-        request = self._pending[token] = Request(token, tuple(buffers), every)
+        request = self._pending[token] = Request(self, token, tuple(buffers), every)
         self._unseen += 1
         return request
 
@@ -165,7 +177,7 @@ class DriverQueue:
         if wanted or always:
             data = self.ring.notification() if self._notification_data else None
             self._device.transport.notify(self.index, data)
-            self._device.transport.flush()
+            self._device.transport.push()
             self.kicks += 1
         return wanted or always
 
@@ -222,8 +234,16 @@ class DriverQueue:
             self._unseen = 0
             self._ended = True
 
+    def _room(self, readable: int, writable: Sequence[int]) -> int:
+        """Where the buffers of a request lie; the heap's errors don't know what was asked for."""
+        try:
+            return self._device.allocate(readable + sum(writable))
+        except UsageError as error:
+            asked = f"{readable} bytes to read and {list(writable)} to write"
+            raise UsageError(f"{self._device.id}, {self.name}: a request of {asked}: {error}") from None
+
     def _await(self, look: Callable[[], bool], timeout: float | None) -> None:
-        deadline = Deadline.after(self._device.timeout if timeout is None else timeout)
+        deadline = self._device.deadline(timeout)
 
         def found() -> bool:
             self._collect()

@@ -52,3 +52,13 @@ def test_it_ends_where_ram_does() -> None:
 def test_numbers_that_mean_nothing(size: int, align: int) -> None:
     with pytest.raises(UsageError, match="sizes are 0 or more, alignments powers of 2"):
         Arena(END).allocate(size, align)
+
+
+def test_what_is_freed_from_the_top_down_serves_any_size() -> None:
+    arena = Arena(FIRST + 0x10000)
+    for size in (64, 4096, 0x10000):
+        blocks = [arena.allocate(size) for _ in range(0x10000 // size)]
+        with pytest.raises(UsageError, match="used up"):
+            arena.allocate(64)
+        for block in reversed(blocks):
+            arena.free(block)

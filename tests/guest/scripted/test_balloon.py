@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_virtio import Balloon, RequestTimeoutError, UsageError, Virtio
+from pytest_virtio import Balloon, QueueFullError, RequestTimeoutError, UsageError, Virtio
 from pytest_virtio.guest.scripted.drivers.balloon import BalloonDriver
 from pytest_virtio.spec.devices.balloon import PAGE_BYTES, BalloonStatTag
 
@@ -36,10 +36,10 @@ def driver_of(virtio: Virtio) -> BalloonDriver:
     return virtio.guest.driver("balloon0", BalloonDriver)
 
 
-def balloon(virtio: Virtio) -> int:
+def balloon(virtio: Virtio, ram: int = RAM) -> int:
     """How many pages QEMU takes the balloon to have."""
     actual = cast(dict[str, int], virtio.vm.qmp("query-balloon"))["actual"]
-    return (RAM - actual) // PAGE_BYTES
+    return (ram - actual) // PAGE_BYTES
 
 
 def told(virtio: Virtio) -> dict[str, int]:
@@ -130,6 +130,35 @@ def test_byte_order_of_a_legacy_device(scripted: Boot, monkeypatch: pytest.Monke
         assert balloon(virtio) == 1
         assert driver.queue("inflate").completed == 1
         driver.deflate([page])
+
+
+def test_pages_that_could_not_be_taken_are_there_again(scripted: Boot) -> None:
+    """More than guest RAM has, or has left: nothing is given away, and all that was taken can be given away later."""
+    with scripted(Balloon(), memory=32 << 20) as virtio:
+        driver, most = driver_of(virtio), (32 << 20) // PAGE_BYTES
+        with pytest.raises(UsageError, match=rf"inflate\({most + 1}\): 1 to {most} pages"):
+            driver.inflate(most + 1)
+        with pytest.raises(UsageError, match="guest RAM is used up"):
+            driver.inflate(most)
+        assert (driver.pages, balloon(virtio, 32 << 20)) == (frozenset(), 0)
+        for number in range(1, 8):
+            driver.inflate(1000)
+            assert balloon(virtio, 32 << 20) == number * 1000
+
+
+def test_pages_that_could_not_be_told_are_there_again(scripted: Boot) -> None:
+    """What finds no room in the queue is not given away: another try has the same pages, and goes."""
+    with scripted(Balloon(), memory=32 << 20) as virtio:
+        driver, queue = driver_of(virtio), driver_of(virtio).queue("inflate")
+        waiting = [queue.submit(bytes(4)) for _ in range(queue.ring.free)]
+        taken = set(driver._blocks)
+        with pytest.raises(QueueFullError):
+            driver.inflate(1)
+        assert driver._blocks == taken
+        queue.kick()
+        for request in waiting:
+            queue.wait(request)
+        assert len(driver.inflate(1)) == 1
 
 
 def test_mistakes_of_the_caller(scripted: Boot) -> None:

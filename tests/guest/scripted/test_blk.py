@@ -16,7 +16,6 @@ import pytest
 
 from pytest_virtio import Blk, Device, RequestFailedError, RequestTimeoutError, UnknownNameError, UsageError, Virtio
 from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
-from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.blk import BlkRequestType
 
 from .conftest import Boot, status_of
@@ -138,6 +137,16 @@ def test_a_request_of_as_many_segments_as_the_device_takes(
         assert driver.finish(driver.submit(BlkRequestType.IN, writable=[512] * segments)) == b"".join(pieces)
 
 
+def test_a_request_knows_its_queue(scripted: Boot) -> None:
+    """VIRTIO_BLK_F_MQ: requests of several queues are finished in one order (5.2.6)."""
+    with scripted(Blk(size="1M", num_queues=4)) as virtio:
+        driver = driver_of(virtio)
+        driver.write(0, pattern(2048))
+        requests = [driver.submit(BlkRequestType.IN, number, writable=[512], queue=number) for number in range(4)]
+        assert [request.queue for request in requests] == list(driver.queues)
+        assert b"".join(driver.finish(request) for request in requests) == pattern(2048)
+
+
 def test_segments_of_odd_sizes(scripted: Boot) -> None:
     """Where data are cut into buffers says nothing (2.7.4.3)."""
     with scripted(Blk(size="1M")) as virtio:
@@ -164,6 +173,8 @@ def test_the_cache_is_switched(scripted: Boot) -> None:
             driver.set_writeback(on)
             assert driver.config().writeback == on
             assert block(virtio)["inserted"]["cache"]["writeback"] == on
+        with pytest.raises(UsageError, match="on='zz': True or False"):
+            driver.set_writeback(cast(bool, "zz"))
 
 
 def test_a_discarded_stretch(scripted: Boot) -> None:
@@ -262,6 +273,8 @@ def test_offsets_that_are_no_sectors(scripted: Boot) -> None:
     """Errors of the caller's, before the device hears of anything."""
     with scripted(Blk(size="1M")) as virtio:
         driver = driver_of(virtio)
+        with pytest.raises(UsageError, match=r"length=511: .*: a multiple of 512 from 512 up is expected$"):
+            driver.read(0, 511)
         for offset, length in ((100, 512), (0, 100), (-512, 512), (0, 0), (0, -512), (1 << 73, 512)):
             with pytest.raises(UsageError, match="sectors of 512 bytes"):
                 driver.read(offset, length)
@@ -274,14 +287,24 @@ def test_offsets_that_are_no_sectors(scripted: Boot) -> None:
         assert driver.queue(0).completed == 0
 
 
+def test_a_request_larger_than_guest_ram(scripted: Boot) -> None:
+    """The error names what was asked for, and the rest of RAM is there still."""
+    with scripted(Blk(size="1M")) as virtio:
+        driver = driver_of(virtio)
+        with pytest.raises(UsageError, match=r"request0: .*\[1099511627776, 1\] to write: guest RAM is used up"):
+            driver.read(0, 1 << 40)
+        assert driver.read(0, 512) == bytes(512)
+
+
 def test_a_device_that_writes_no_status(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     """A status that the specification has not, or that was never written, is no success (5.2.6)."""
     with scripted(Blk(size="1M")) as virtio:
         driver = driver_of(virtio)
+        request = driver.submit(BlkRequestType.IN, writable=[512])
         answer = SimpleNamespace(data=bytes(512) + b"\xff")
-        monkeypatch.setattr(driver, "queue", lambda which: SimpleNamespace(wait=lambda request, timeout: answer))
+        monkeypatch.setattr(request.queue, "wait", lambda request, timeout: answer)
         with pytest.raises(RequestFailedError, match="seen: 255, which means nothing"):
-            driver.finish(cast(Request, answer))
+            driver.finish(request)
 
 
 def suspending(virtio: Virtio, command: str) -> None:

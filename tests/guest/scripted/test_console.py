@@ -4,13 +4,21 @@ ports, and what QMP says of them."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pytest_virtio import NotSupportedError, RequestFailedError, RequestTimeoutError, Serial, UnknownNameError, Virtio
+from pytest_virtio import (
+    NotSupportedError,
+    RequestFailedError,
+    RequestTimeoutError,
+    Serial,
+    UnknownNameError,
+    UsageError,
+    Virtio,
+)
 from pytest_virtio.guest.scripted.drivers.console import ConsoleDriver
 from pytest_virtio.spec.devices.console import ConsoleControl, ConsoleEvent
 
@@ -224,6 +232,27 @@ def test_a_second_start_is_like_the_first(scripted: Boot) -> None:
 
 def control(id: int, event: int, value: int = 0, rest: bytes = b"") -> bytes:
     return ConsoleControl(id, event, value).pack() + rest
+
+
+MISTAKES: dict[str, Callable[[ConsoleDriver], object]] = {
+    "length=-1": lambda driver: driver.port(1).read(-1),
+    "'4294967296'": lambda driver: driver.port(1 << 32),
+    "which=-1": lambda driver: driver.await_port(-1),
+    "id: -1": lambda driver: driver.tell(ConsoleEvent.PORT_OPEN, -1),
+    "event: 65536": lambda driver: driver.tell(65536),
+    "character=-1": lambda driver: driver.emergency_write(-1),
+}
+
+
+def test_what_fits_no_field_is_the_users_mistake(scripted: Boot) -> None:
+    """The error names what was seen, and the device hears of nothing."""
+    with scripted(Serial()) as virtio:
+        driver = virtio.guest.driver("serial0", ConsoleDriver)
+        told = driver.queue("ctrl_tx").completed
+        for complaint, mistake in MISTAKES.items():
+            with pytest.raises(UsageError, match=complaint):
+                mistake(driver)
+        assert driver.queue("ctrl_tx").completed == told
 
 
 def test_messages_of_a_hostile_device(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:

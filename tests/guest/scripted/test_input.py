@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pytest_virtio import Device, Keyboard, Mouse, RequestFailedError, RequestTimeoutError, Tablet, UnknownNameError
+from pytest_virtio import (
+    Device,
+    Keyboard,
+    Mouse,
+    RequestFailedError,
+    RequestTimeoutError,
+    Tablet,
+    UnknownNameError,
+    UsageError,
+)
 from pytest_virtio.guest.scripted.drivers.input import InputDriver
-from pytest_virtio.spec.devices.input import InputConfig, InputDevids, InputEventType
+from pytest_virtio.spec.devices.input import InputConfig, InputConfigSelect, InputDevids, InputEventType
 
 from .conftest import Boot, status_of
 
@@ -72,6 +83,8 @@ def test_a_mouse_and_a_tablet_say_what_they_are(scripted: Boot) -> None:
         across = tablet.abs_info(ABS_X)
         assert across is not None
         assert (across.min, across.max) == (0, 0x7FFF)
+        assert tablet.config().select == InputConfigSelect.ABS_INFO
+        assert tablet.config().size_ == across.size()
 
 
 def test_the_serial_number_is_the_property(scripted: Boot) -> None:
@@ -179,6 +192,26 @@ def receive(peer: socket.socket, length: int) -> bytes:
 def test_silence_is_an_error_in_time(scripted: Boot) -> None:
     with scripted(Keyboard()) as virtio, pytest.raises(RequestTimeoutError, match="event"):
         virtio.guest.driver("keyboard0", InputDriver).next_event(timeout=0.05)
+
+
+MISTAKES: dict[str, Callable[[InputDriver], object]] = {
+    "select='zz'": lambda driver: driver.select(cast(int, "zz")),
+    "select=-1: a number of 8 bits": lambda driver: driver.select(-1),
+    "subsel=256": lambda driver: driver.abs_info(256),
+    "type: 65536": lambda driver: driver.send(65536, 0, 0),
+    "value=4294967296": lambda driver: driver.send(LED, LED_CAPSL, 1 << 32),
+    "value=-2147483649": lambda driver: driver.send(LED, LED_CAPSL, -(1 << 31) - 1),
+}
+
+
+def test_what_fits_no_field_is_the_users_mistake(scripted: Boot) -> None:
+    """The error names what was seen, and the device hears of nothing."""
+    with scripted(Keyboard()) as virtio:
+        driver = virtio.guest.driver("keyboard0", InputDriver)
+        for complaint, mistake in MISTAKES.items():
+            with pytest.raises(UsageError, match=complaint):
+                mistake(driver)
+        assert (driver.queue("status").completed, driver.queue("status").pending) == (0, ())
 
 
 def test_claims_of_a_hostile_device_are_refused(scripted: Boot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Behind(NamedTuple):
     def faults_in_hole(self) -> IommuFault:
         """The fault that this gives; the entropy device's data is nowhere."""
         self.rng.queue(0).wait(self.fill_hole())
-        fault = self.iommu.fault()
+        fault = self.iommu.next_fault()
         assert (fault.endpoint, fault.address) == (self.endpoint, self.hole)
         assert self.untouched(self.hole)
         return fault
@@ -178,7 +178,7 @@ def test_bypass(scripted: Boot) -> None:
     with behind(scripted, Iommu(boot_bypass="off")) as vm:
         vm.rng.initialise()
         vm.fill_hole()
-        fault = vm.iommu.fault()
+        fault = vm.iommu.next_fault()
         assert fault.reason in (IommuFaultReason.DOMAIN, IommuFaultReason.UNKNOWN)
         assert fault.endpoint == vm.endpoint
         assert vm.untouched(vm.hole)
@@ -245,5 +245,7 @@ def test_bad_input(scripted: Boot) -> None:
     with behind(scripted) as vm:
         with pytest.raises(UsageError, match="virt_end: -1 doesn't fit"):
             vm.iommu.map(DOMAIN, 0, 0, 0)
+        with pytest.raises(UsageError, match="bypass='zz': True or False"):
+            vm.iommu.set_bypass(cast(bool, "zz"))
         with pytest.raises(UsageError, match="endpoint: 4294967296 doesn't fit"):
             vm.iommu.attach(DOMAIN, 1 << 32)

@@ -344,7 +344,7 @@ def steps_of(driver: Driver) -> list[Callable[[], object]]:
     queue = driver.queue(0)
     return [
         *(driver.reset, driver.acknowledge, driver.offered, driver.negotiate, driver.features_ok, driver.setup_queues),
-        *(driver.driver_ok, driver.initialise, driver.status, driver.isr, lambda: queue.kick(always=True)),
+        *(driver.driver_ok, driver.initialise, driver.status, driver.isr),
         *(lambda: queue.request(writable=[8]), queue.next, lambda: driver.enable_queue(0)),
     ]
 
@@ -373,6 +373,47 @@ def test_a_qemu_that_is_stopped(scripted: Boot, monkeypatch: pytest.MonkeyPatch)
             os.kill(virtio.vm.pid, signal.SIGCONT)
         monkeypatch.undo()
         assert len(driver.initialise().read(8)) == 8
+
+
+def test_a_step_that_qemu_does_not_survive_is_named(scripted: Boot) -> None:
+    """What was done, and to which register, stands in the error."""
+    with scripted(Rng(), Blk()) as virtio:
+        rng, blk = (virtio.guest.driver(id) for id in ("rng0", "blk0"))
+        rng.reset().acknowledge().driver().negotiate()
+        os.kill(virtio.vm.pid, signal.SIGKILL)
+        with pytest.raises(QemuExitedError, match=r"during rng0: features_ok, device_status \(common configuration"):
+            rng.features_ok()
+        with pytest.raises(QemuExitedError, match=r"during blk0: offered, driver_feature \("):
+            blk.offered()
+
+
+def test_a_request_to_a_stopped_qemu_ends_by_its_own_timeout(scripted: Boot) -> None:
+    with scripted(Blk()) as virtio:
+        blk = virtio.guest.driver("blk0", BlkDriver)
+        os.kill(virtio.vm.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(MonitorTimeoutError, match=r"blk0: .*device_status .*no answer within 0\.[0-3]"):
+                blk.read(0, 512, timeout=0.3)
+        finally:
+            os.kill(virtio.vm.pid, signal.SIGCONT)
+        assert blk.read(0, 512) == bytes(512)
+
+
+def test_a_machine_that_is_reset_behind_the_drivers_back(scripted: Boot) -> None:
+    with scripted(Rng()) as virtio:
+        rng = virtio.guest.driver("rng0", RngDriver)
+        virtio.vm.reset()
+        with pytest.raises(DriverError, match=r"reset behind its driver's back; virtio\.guest\.start\(\)") as caught:
+            rng.read(8)
+        assert caught.value.seen == "0x00 (reset)"
+        virtio.guest.start()
+        assert rng.read(8)
+
+
+@pytest.mark.parametrize("wrong", ["VERSION_1", "MQ"])
+def test_a_feature_is_no_set_of_features(scripted: Boot, wrong: str) -> None:
+    with scripted(Rng()) as virtio, pytest.raises(UsageError, match=f"a set of features is expected: {{'{wrong}'}}"):
+        virtio.guest.driver("rng0", RngDriver).negotiate(wrong)
 
 
 def test_timeouts_that_mean_nothing(scripted: Boot) -> None:

@@ -161,6 +161,19 @@ def test_a_large_frame_takes_several_buffers(scripted: Boot, tmp_path: Path, way
         assert wire.receive() == large
 
 
+@pytest.mark.parametrize("way", ["modern", "packed", "legacy", "legacy, header apart, plain ring", "in order"])
+def test_frames_of_any_size_arrive(scripted: Boot, tmp_path: Path, way: str) -> None:
+    """With MRG_RXBUF the driver has as many buffers as a packet of 65550 bytes takes (5.1.6.3.1)."""
+    _, properties, options = WAYS[way]
+    with wired(scripted, tmp_path, properties, **options) as (_, driver, wire):
+        for length in (1500, 40000, 65000):
+            frame = numbered(driver.mac(), length, length)
+            wire.send(frame)
+            assert driver.receive() == frame
+            driver.send(frame)
+            assert wire.receive() == frame
+
+
 def test_a_frame_of_the_negotiated_mtu_fits_one_buffer(scripted: Boot, tmp_path: Path) -> None:
     """With VIRTIO_NET_F_MTU buffers are as large as the device's MTU asks for (5.1.4.2, 5.1.6.3.1)."""
     properties = {"host_mtu": 9000, "mrg_rxbuf": "off"}
@@ -179,6 +192,14 @@ def test_a_receive_queue_that_was_reset_is_filled_again(scripted: Boot, tmp_path
         frame = numbered(driver.mac(), 1, 60)
         wire.send(frame)
         assert driver.receive() == frame
+
+
+def test_a_queue_gives_its_ram_back(scripted: Boot) -> None:
+    """2.6.1: guest RAM lasts for as many resets of a queue as one likes, its waiting buffers included."""
+    with scripted(Net(), memory=16 << 20) as virtio:
+        driver = virtio.guest.driver("net0", NetDriver)
+        for _ in range(300):
+            assert driver.reset_queue("rx0").enable_queue("rx0").pending
 
 
 def test_the_driver_starts_anew_with_other_queues(scripted: Boot, tmp_path: Path) -> None:
@@ -252,7 +273,7 @@ def test_impossible_packets_are_errors(
     """Whatever a device says of lengths and counts, the driver doesn't go by it unseen."""
     with wired(scripted, tmp_path) as (_, driver, _):
         queue = driver.queue("rx0")
-        lie = Request(0, (), ())
+        lie = Request(queue, 0, (), ())
         lie.data, lie.length = LIES[complaint]
         monkeypatch.setattr(queue, "next", lambda timeout: lie)
         monkeypatch.setattr(queue, "submit_buffers", lambda buffers, indirect: None)

@@ -252,6 +252,7 @@ MISTAKES: dict[str, Callable[[NetDriver], None]] = {
     "vlan=65536": lambda driver: driver.add_vlan(65536),
     "vlan=-1": lambda driver: driver.delete_vlan(-1),
     "virtqueue_pairs: 65536": lambda driver: driver.set_queue_pairs(65536),
+    "on=-1: True or False": lambda driver: driver.set_rx_mode(NetCtrlRx.PROMISC, cast(bool, -1)),
     "class_: 256": lambda driver: driver.control(256, 0),
     "offloads=.* 64 bits": lambda driver: driver.set_guest_offloads([NetFeature.GUEST_UDP_TUNNEL_GSO]),
     "unknown feature": lambda driver: driver.set_guest_offloads(["GUEST_TSO5"]),

@@ -53,7 +53,8 @@ def test_an_unknown_version_is_refused(scripted: Boot, tmp_path: Path) -> None:
 def test_the_tag_is_the_declarations(scripted: Boot, tmp_path: Path, transport: str) -> None:
     """The configuration has the tag's length and the tag (Linux virtio_9p.h)."""
     with scripted(P9(tmp_path, tag="häuser"), transport=transport) as virtio:
-        assert mounted(virtio.guest.driver("p90", P9Driver)).mount_tag() == "häuser"
+        driver = mounted(virtio.guest.driver("p90", P9Driver))
+        assert (driver.mount_tag(), driver.config().tag_len) == ("häuser", len("häuser".encode()))
 
 
 @pytest.mark.parametrize("transport", ["pci", "pci-legacy"])
@@ -145,6 +146,12 @@ def test_the_user_is_told_of_his_mistakes(scripted: Boot, tmp_path: Path) -> Non
         driver = mounted(virtio.guest.driver("p90", P9Driver))
         with pytest.raises(UsageError, match="msize"):
             driver.request(P9Message.WRITE, bytes(driver.msize))
+        for type in (-1, 256, 1 << 70):
+            with pytest.raises(UsageError, match=f"field of a 9P message: .*{type}"):
+                driver.request(type, b"")
+        with pytest.raises(UsageError, match="field"):
+            driver.version(msize=1 << 32)
+        assert driver.getattr(ROOT).qid.type == DIRECTORY
         with pytest.raises(UsageError, match="65535"):
             driver.walk(ROOT, FILE, "x" * 0x10000)
         with pytest.raises(UsageError, match="field"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_virtio import Device, RequestFailedError, RequestTimeoutError, Virtio
+from pytest_virtio import Device, RequestFailedError, RequestTimeoutError, UsageError, Virtio
 from pytest_virtio.guest.scripted.drivers.vsock import BUFFER_ALLOCATION, Connection, Peer, VsockDriver
 from pytest_virtio.spec.devices.vsock import VsockHdr, VsockOp, VsockShutdown
 from pytest_virtio.vm.deadline import Deadline
@@ -115,7 +115,7 @@ def own(scripted: Boot, tmp_path: Path) -> Iterator[VsockBoot]:
 def test_a_connection_from_its_request_to_its_end(boot: VsockBoot) -> None:
     """REQUEST, RESPONSE, RW both ways, SHUTDOWN, RST (5.10.6.4, 5.10.6.5)."""
     with boot() as driver:
-        assert driver.guest_cid == GUEST_CID
+        assert driver.guest_cid == driver.config().guest_cid == GUEST_CID
         connection = driver.connect(ECHO_PORT)
         assert connection.is_open
         connection.send(b"hello")
@@ -207,6 +207,22 @@ def test_a_reset_is_the_end(own: VsockBoot) -> None:
         again = driver.connections[connection.peer] = Connection(driver, connection.peer)
         with pytest.raises(RequestFailedError, match="RST"):
             again.request_credit()
+
+
+MISTAKES: dict[str, Callable[[VsockDriver], object]] = {
+    "dst_port: 4294967296": lambda driver: driver.connect(1 << 32),
+    "dst_cid: -1": lambda driver: driver.connect(ECHO_PORT, cid=-1),
+    "port=-1: a number of 32 bits": lambda driver: driver.accept(-1),
+}
+
+
+def test_what_fits_no_field_is_the_users_mistake(own: VsockBoot) -> None:
+    """The error names what was seen, and no connection is left over."""
+    with own() as driver:
+        for complaint, mistake in MISTAKES.items():
+            with pytest.raises(UsageError, match=complaint):
+                mistake(driver)
+        assert (driver.connections, driver.queue("tx").completed) == ({}, 0)
 
 
 GOOD = {"src_cid": 2, "dst_cid": GUEST_CID, "src_port": ECHO_PORT, "dst_port": 1024, "len": 0, "type": 1}

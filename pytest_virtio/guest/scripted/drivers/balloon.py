@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Self
 
-from pytest_virtio.errors import UsageError
+from pytest_virtio.errors import QueueFullError, UsageError
 from pytest_virtio.guest.scripted.access import Attachment
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.ring.driver import Buffer
 from pytest_virtio.spec.devices.balloon import (
     PAGE_BYTES,
@@ -66,15 +67,24 @@ class BalloonDriver(Driver):
 
         :param timeout: seconds; the driver's by default.
         :raises RequestTimeoutError: when the device doesn't take them in time.
-        :raises UsageError: for no pages, or when guest RAM is used up.
+        :raises QueueFullError: when the queue has no room.
+        :raises UsageError: for no pages, or more than are free: then none is given away.
         """
-        if pages < 1:
-            raise UsageError(f"inflate({pages}): 1 page or more can be given away")
-        addresses = tuple(self.allocate(PAGE_BYTES, PAGE_BYTES) for _ in range(pages))
-        self._tell("inflate", addresses, timeout)
+        most = self.memory.size // PAGE_BYTES
+        if not 1 <= pages <= most:
+            raise UsageError(f"inflate({pages}): 1 to {most} pages can be given away")
+        addresses: list[int] = []
+        try:
+            for _ in range(pages):
+                addresses.append(self.allocate(PAGE_BYTES, PAGE_BYTES))
+            request = self._submit_pfns("inflate", addresses)
+        except (QueueFullError, UsageError):
+            self._free_pages(addresses)
+            raise
+        self._finish(request, timeout)
         self._pages.update(addresses)
         self._tell_actual()
-        return addresses
+        return tuple(addresses)
 
     def deflate(self, addresses: Collection[int], timeout: float | None = None) -> None:
         """Take pages back; what was in them is lost (5.5.6.1).
@@ -86,10 +96,9 @@ class BalloonDriver(Driver):
         if strange or not addresses:
             named = ", ".join(f"{address:#x}" for address in sorted(strange)) or "none"
             raise UsageError(f"deflate: pages of the balloon are expected ({len(self._pages)} are there), not {named}")
-        self._tell("deflate", addresses, timeout)
+        self._finish(self._submit_pfns("deflate", addresses), timeout)
         self._pages.difference_update(addresses)
-        for address in set(addresses):
-            self.free(address)
+        self._free_pages(set(addresses))
         self._tell_actual()
 
     def answer_stats(self, stats: Mapping[int, int], timeout: float | None = None) -> None:
@@ -111,18 +120,22 @@ class BalloonDriver(Driver):
         :raises RequestTimeoutError: when the device doesn't answer in time.
         """
         buffers = [Buffer(address, PAGE_BYTES, device_writes=True) for address in addresses]
-        queue = self.queue("reporting")
-        request = queue.submit_buffers(buffers)
-        queue.kick()
-        queue.wait(request, timeout)
+        self._finish(self.queue("reporting").submit_buffers(buffers), timeout)
 
-    def _tell(self, queue: str, addresses: Collection[int], timeout: float | None) -> None:
+    def _submit_pfns(self, queue: str, addresses: Collection[int]) -> Request:
         pfns = [BalloonPfn(address // PAGE_BYTES).pack(self.transport.order) for address in addresses]
-        self.queue(queue).request(b"".join(pfns), timeout=timeout)
+        return self.queue(queue).submit(b"".join(pfns))
+
+    def _finish(self, request: Request, timeout: float | None) -> None:
+        request.queue.kick()
+        request.queue.wait(request, timeout)
+
+    def _free_pages(self, addresses: Collection[int]) -> None:
+        for address in sorted(addresses, reverse=True):
+            self.free(address)
 
     def _tell_actual(self) -> None:
-        size = BalloonConfig.width_of("actual")
-        self.write_config(BalloonConfig, "actual", len(self._pages), size, order="little")
+        self.write_config(BalloonConfig, "actual", len(self._pages), order="little")
 
     def _submit_stats(self, stats: Mapping[int, int]) -> None:
         if not stats:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import number
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.blk import (
     ID_BYTES,
@@ -28,9 +29,9 @@ __all__ = ("BlkDriver",)
 
 Which = int | str
 
-_SECTORS = 1 << 64
-_STRETCH_SECTORS = 1 << 32
-"""Ends of ``sector`` and ``num_sectors``."""
+_SECTOR_BITS = 64
+_STRETCH_BITS = 32
+"""How wide ``sector`` and ``num_sectors`` are."""
 _UNANSWERED = b"\xff"
 """What stands in the status byte until the device writes it: no status of the specification."""
 
@@ -49,8 +50,11 @@ class BlkDriver(Driver):
         return self.read_config(BlkConfig)
 
     def set_writeback(self, on: bool) -> None:
-        """Have the device cache writes until a flush, or write through; it takes VIRTIO_BLK_F_CONFIG_WCE (5.2.5)."""
-        self.write_config(BlkConfig, "writeback", int(on), BlkConfig.width_of("writeback"))
+        """Have the device cache writes until a flush, or write through; it takes VIRTIO_BLK_F_CONFIG_WCE (5.2.5).
+
+        :raises UsageError: when ``on`` is neither True nor False.
+        """
+        self.write_config(BlkConfig, "writeback", number("on", on, 1))
 
     def read(self, offset_bytes: int, length: int, timeout: float | None = None, *, queue: Which = 0) -> bytes:
         """Read ``length`` bytes, 512 or a multiple, from ``offset_bytes``, another.
@@ -114,16 +118,14 @@ class BlkDriver(Driver):
         chosen.kick()
         return request
 
-    def finish(
-        self, request: Request, timeout: float | None = None, *, queue: Which = 0, step: str = "a request"
-    ) -> bytes:
-        """Wait for a request that was submitted to ``queue``; what it read.
+    def finish(self, request: Request, timeout: float | None = None, *, step: str = "a request") -> bytes:
+        """Wait for a request that was submitted; what it read.
 
         :param step: what to call it in errors.
         :raises RequestFailedError: for any other status than OK.
         :raises RequestTimeoutError: when the device doesn't answer in time.
         """
-        data = self.queue(queue).wait(request, timeout).data
+        data = request.queue.wait(request, timeout).data
         status = data[-1]
         if status != BlkRequestStatus.OK:
             known = status in tuple(BlkRequestStatus)
@@ -147,22 +149,22 @@ class BlkDriver(Driver):
     ) -> bytes:
         """One request from beginning to end."""
         request = self.submit(type, sector, *data, writable=writable, queue=queue)
-        return self.finish(request, timeout, queue=queue, step=f"{type.name} at sector {sector}")
+        return self.finish(request, timeout, step=f"{type.name} at sector {sector}")
 
     def _stretch(self, type: BlkRequestType, offset_bytes: int, length: int, flags: int, timeout: float | None) -> None:
         first = _sectors("offset_bytes", offset_bytes)
-        count = _sectors("length", length, end=_STRETCH_SECTORS)
+        count = _sectors("length", length, bits=_STRETCH_BITS)
         segment = BlkDiscardWriteZeroes(sector=first, num_sectors=count, flags=flags)
         # In the transport's order, as QEMU reads it; Linux's header has it little-endian on legacy devices, too.
         self._do(type, 0, segment.pack(self.transport.order), timeout=timeout)
 
 
-def _sectors(name: str, value: int, first: int = 0, end: int = _SECTORS) -> int:
+def _sectors(name: str, value: int, first: int = 0, bits: int = _SECTOR_BITS) -> int:
     """How many sectors that many bytes are."""
     count, rest = divmod(value, SECTOR_BYTES)
-    if rest or not first <= count < end:
+    if rest or not first <= count < 1 << bits:
         raise UsageError(
-            f"{name}={value}: block devices count in sectors of {SECTOR_BYTES} bytes: a multiple of that from "
-            f"{first * SECTOR_BYTES} up is expected, less than {end * SECTOR_BYTES:#x}"
+            f"{name}={value}: block devices count in sectors of {SECTOR_BYTES} bytes, in {bits} bits: a multiple of "
+            f"{SECTOR_BYTES} from {first * SECTOR_BYTES} up is expected"
         )
     return count

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pytest_virtio.errors import NotSupportedError, RequestFailedError, UnknownNameError
+from pytest_virtio.errors import NotSupportedError, RequestFailedError, UnknownNameError, UsageError
 from pytest_virtio.guest.scripted.access import Attachment
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import number
 from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.spec.devices.console import (
     BAD_ID,
@@ -21,7 +22,6 @@ from pytest_virtio.spec.devices.console import (
     ConsoleFeature,
     ConsoleResize,
 )
-from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("ConsoleDriver", "Port")
 
@@ -87,7 +87,10 @@ class Port:
 
         :raises RequestTimeoutError: when not as many come in time.
         :raises RequestFailedError: when the device gives a buffer back with nothing in it.
+        :raises UsageError: for a length below 0.
         """
+        if length < 0:
+            raise UsageError(f"read(length={length}): 0 bytes or more are expected")
         self._driver.await_result(
             f"{length} bytes from port {self.id}",
             lambda: self._has(length),
@@ -138,8 +141,11 @@ class ConsoleDriver(Driver):
         return self.read_config(ConsoleConfig)
 
     def emergency_write(self, character: int) -> None:
-        """Have port 0 print one byte, whatever state the device is in; with EMERG_WRITE offered (5.3.4)."""
-        self.write_config(ConsoleConfig, "emerg_wr", character, 4)
+        """Have port 0 print one byte, whatever state the device is in; with EMERG_WRITE offered (5.3.4).
+
+        :raises UsageError: for a number of more than 32 bits.
+        """
+        self.write_config(ConsoleConfig, "emerg_wr", number("character", character, 32))
 
     def port(self, which: int | str) -> Port:
         """A port, by number or name; QEMU numbers those of ``Serial`` from 1 and calls them ``"serial0.0"`` and so on.
@@ -157,7 +163,10 @@ class ConsoleDriver(Driver):
         """Wait for a port, which may have been plugged just now, to be told of.
 
         :raises RequestTimeoutError: when it isn't in time.
+        :raises UsageError: for a number of more than 32 bits.
         """
+        if isinstance(which, int):
+            number("which", which, 32)
         self.await_control(lambda: self._find(which) is not None, f"port {which!r}", timeout)
         return self.port(which)
 
@@ -196,6 +205,7 @@ class ConsoleDriver(Driver):
 
         :raises NotSupportedError: without MULTIPORT.
         :raises RequestTimeoutError: when the device doesn't take it in time.
+        :raises UsageError: when a number doesn't fit: ``port`` has 32 bits, the others 16.
         """
         if not self.has(ConsoleFeature.MULTIPORT):
             raise NotSupportedError(f"{self.id}: control messages need MULTIPORT, which was not negotiated")
@@ -218,10 +228,6 @@ class ConsoleDriver(Driver):
         if self.has(ConsoleFeature.MULTIPORT):
             self.tell(ConsoleEvent.DEVICE_READY, value=1)
             self.listen()
-
-    def deadline(self, timeout: float | None = None) -> Deadline:
-        """The end of ``timeout`` seconds, the driver's own by default."""
-        return Deadline.after(self.timeout if timeout is None else timeout)
 
     def refused(self, what: str, register: str, expected: str, seen: str) -> RequestFailedError:
         """The error for what the device can't mean."""

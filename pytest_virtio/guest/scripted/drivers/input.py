@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pytest_virtio.errors import RequestFailedError
+from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import number
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.input import (
     InputAbsinfo,
@@ -19,7 +20,6 @@ from pytest_virtio.spec.devices.input import (
     InputEvent,
     InputEventType,
 )
-from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("Event", "InputDriver")
 
@@ -37,6 +37,10 @@ class Event(NamedTuple):
 
 class InputDriver(Driver):
     """Drives an input device."""
+
+    def config(self) -> InputConfig:
+        """The device's configuration (5.8.4): the window, where it stands now."""
+        return self.read_config(InputConfig)
 
     def name(self) -> str:
         """What the device calls itself."""
@@ -70,11 +74,12 @@ class InputDriver(Driver):
         """Move the configuration's window, and read what is there: b"" where there is nothing (5.8.5).
 
         :raises RequestFailedError: when the device claims more than the window holds.
+        :raises UsageError: for numbers of more than 8 bits.
         """
-        self.begin(f"select {select:#04x}, {subsel:#04x}")
-        self.write_config(InputConfig, "select", select, 1)
-        self.write_config(InputConfig, "subsel", subsel, 1)
-        config = self.read_config(InputConfig)
+        self.begin(f"select {number('select', select, 8):#04x}, {number('subsel', subsel, 8):#04x}")
+        self.write_config(InputConfig, "select", select)
+        self.write_config(InputConfig, "subsel", subsel)
+        config = self.config()
         if config.size_ > len(config.u):
             raise self._failed(
                 "the device claims more than its window holds", "size", f"0 to {len(config.u)}", config.size_
@@ -101,7 +106,7 @@ class InputDriver(Driver):
 
         :raises RequestFailedError: when a report is longer than the queue, too.
         """
-        deadline = Deadline.after(self.timeout if timeout is None else timeout)
+        deadline = self.deadline(timeout)
         report: list[Event] = []
         for _ in range(self.queue("event").size):
             event = self.next_event(deadline.remaining())
@@ -114,11 +119,13 @@ class InputDriver(Driver):
     def send(self, type: int, code: int, value: int, timeout: float | None = None) -> None:
         """Tell the device of an event, and of its report's end: ``send(InputEventType.LED, LED_CAPSL, 1)``.
 
+        :param value: of 32 bits, signed or not.
         :raises RequestTimeoutError: when it doesn't take it in time.
+        :raises UsageError: when a number doesn't fit; type and code have 16 bits.
         """
         queue = self.queue("status")
         wanted = Event(type, code, value), Event(InputEventType.SYN, SYN_REPORT, 0)
-        requests = [queue.submit(InputEvent(e.type, e.code, e.value & 0xFFFFFFFF).pack()) for e in wanted]
+        requests = [queue.submit(InputEvent(e.type, e.code, _unsigned(e.value)).pack()) for e in wanted]
         queue.kick()
         for request in requests:
             queue.wait(request, timeout)
@@ -142,6 +149,12 @@ class InputDriver(Driver):
         return RequestFailedError(
             f"{self.id}: {what}", step=self.history[-1], register=register, expected=expected, seen=str(seen)
         )
+
+
+def _unsigned(value: int) -> int:
+    if not isinstance(value, int) or not -1 << 31 <= value < 1 << 32:
+        raise UsageError(f"value={value!r}: a number of 32 bits is expected, signed or not")
+    return value & 0xFFFFFFFF
 
 
 def _signed(value: int) -> int:

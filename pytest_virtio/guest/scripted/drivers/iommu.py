@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pytest_virtio.errors import DriverError, RequestFailedError
 from pytest_virtio.guest.scripted.driver import Driver
-from pytest_virtio.guest.scripted.drivers.messages import check_status, unpacked
+from pytest_virtio.guest.scripted.drivers.messages import check_status, number, unpacked
 from pytest_virtio.guest.scripted.queue import Request
 from pytest_virtio.spec.devices.iommu import (
     IommuConfig,
@@ -66,8 +66,11 @@ class IommuDriver(Driver):
         return self.read_config(IommuConfig)
 
     def set_bypass(self, bypass: bool) -> None:
-        """Let endpoints without a domain access memory as it is, or not; it takes VIRTIO_IOMMU_F_BYPASS_CONFIG."""
-        self.write_config(IommuConfig, "bypass", int(bypass), IommuConfig.width_of("bypass"))
+        """Let endpoints without a domain access memory as it is, or not; it takes VIRTIO_IOMMU_F_BYPASS_CONFIG.
+
+        :raises UsageError: when ``bypass`` is neither True nor False.
+        """
+        self.write_config(IommuConfig, "bypass", number("bypass", bypass, 1))
 
     def probe(self, endpoint: int, timeout: float | None = None) -> tuple[Property, ...]:
         """What the device tells of an endpoint, known or not (5.13.6.7).
@@ -136,7 +139,7 @@ class IommuDriver(Driver):
         end = virtual + length - 1
         self._request(IommuReqUnmap(domain=domain, virt_start=virtual, virt_end=end), timeout=timeout)
 
-    def fault(self, timeout: float | None = None) -> IommuFault:
+    def next_fault(self, timeout: float | None = None) -> IommuFault:
         """Wait for the next fault that the device reports (5.13.6.9).
 
         :raises RequestTimeoutError: when there is none in time.
@@ -145,7 +148,7 @@ class IommuDriver(Driver):
         return self._reported(self.queue("event").next(timeout))
 
     def faults(self) -> tuple[IommuFault, ...]:
-        """The faults that are reported by now and were not asked for yet. It raises as :meth:`fault` does."""
+        """The faults that are reported by now and were not asked for yet. It raises as :meth:`next_fault` does."""
         return tuple(map(self._reported, iter(self.queue("event").poll, None)))
 
     def _reported(self, report: Request) -> IommuFault:

@@ -1,7 +1,7 @@
-"""Answers as bytes: what the drivers of several device types do alike.
+"""Answers as bytes, and numbers: what the drivers of several device types do alike.
 
-Responsible for turning an answer that is too short and a status that is no success into errors that name the request;
-must not know any request.
+Responsible for turning an answer that is too short, a status that is no success and a number of the caller's that fits
+no field into errors that name them; must not know any request.
 """
 
 from __future__ import annotations
@@ -9,12 +9,24 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TypeVar
 
-from pytest_virtio.errors import RequestFailedError
+from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.spec.layout import ByteOrder, Layout
 
-__all__ = ("check_status", "unpacked")
+__all__ = ("check_status", "number", "unpacked")
 
 L = TypeVar("L", bound=Layout)
+
+
+def number(name: str, value: int, bits: int) -> int:
+    """A number of the caller's, which is to fit into so many bits; one bit is for True and False, too.
+
+    :param name: the parameter's, for the error.
+    :raises UsageError: when it doesn't, or is no number.
+    """
+    if not isinstance(value, int) or not 0 <= value < 1 << bits:
+        expected = f"a number of {bits} bits" if bits > 1 else "True or False"
+        raise UsageError(f"{name}={value!r}: {expected} is expected")
+    return value
 
 
 def unpacked(layout: type[L], answer: bytes, id: str, request: str, order: ByteOrder = "little") -> L:

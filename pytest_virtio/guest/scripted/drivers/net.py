@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pytest_virtio.errors import RequestFailedError, UsageError
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import number
 from pytest_virtio.guest.scripted.queue import DriverQueue, Request
 from pytest_virtio.model.features import Features
 from pytest_virtio.ring.driver import Buffer
@@ -34,7 +35,6 @@ from pytest_virtio.spec.devices.net import (
     NetStatus,
 )
 from pytest_virtio.spec.features import TransportFeature
-from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("NetDriver", "NetPacket")
 
@@ -43,9 +43,10 @@ PLAIN = NetHdr()
 MTU = 1500
 LINK_HEADER_BYTES = 18
 """Ethernet's header with one VLAN tag."""
-RX_BUFFERS = 32
-"""For a burst, until somebody takes them: filling a ring of 256 would double the time that a network device takes to
-come up."""
+RX_BUFFERS = 48
+"""For a burst, until somebody takes them. A packet of :data:`COALESCED_BYTES` takes 43 of the smallest, and a device
+drops or holds back what does not find enough; filling a ring of 256 would double the time that a device takes to come
+up."""
 COALESCED_BYTES = 65550
 """What a buffer has to hold, header aside, when the device may join packets and can't use several buffers for one
 (5.1.6.3.1)."""
@@ -132,7 +133,7 @@ class NetDriver(Driver):
         :raises NeedsResetError: when it breaks instead.
         """
         request = self.submit(frame, header, pair=pair)
-        self.queue(f"tx{pair}").wait(request, timeout)
+        request.queue.wait(request, timeout)
 
     def submit(self, frame: bytes, header: NetHdr = PLAIN, *, pair: int = 0) -> Request:
         """Start to send a frame and don't wait for it (5.1.6.2).
@@ -157,7 +158,7 @@ class NetDriver(Driver):
         :raises RequestFailedError: when lengths or the number of buffers are impossible.
         """
         queue = self.queue(f"rx{pair}")
-        deadline = Deadline.after(self.timeout if timeout is None else timeout)
+        deadline = self.deadline(timeout)
         first = self._take(queue, timeout)
         if len(first) < self.header_bytes:
             raise self._failed("a packet is shorter than its header", f"{self.header_bytes} bytes", f"{len(first)}")
@@ -196,8 +197,11 @@ class NetDriver(Driver):
             raise self._failed(what, "ack 0 (VIRTIO_NET_OK)", f"ack {ack[0]}" if ack else "no ack written")
 
     def set_rx_mode(self, mode: NetCtrlRx, on: bool, timeout: float | None = None) -> None:
-        """Have the device pass on more frames, or fewer: ``NetCtrlRx.PROMISC``, ``ALLMULTI`` … (5.1.6.5.1)."""
-        self.control(NetCtrlClass.RX, mode, bytes([on]), timeout=timeout)
+        """Have the device pass on more frames, or fewer: ``NetCtrlRx.PROMISC``, ``ALLMULTI`` … (5.1.6.5.1).
+
+        :raises UsageError: when ``on`` is neither True nor False.
+        """
+        self.control(NetCtrlClass.RX, mode, bytes([number("on", on, 1)]), timeout=timeout)
 
     def set_mac_table(
         self, unicast: Collection[bytes] = (), multicast: Collection[bytes] = (), timeout: float | None = None
@@ -255,7 +259,7 @@ class NetDriver(Driver):
         parts = [(0, length)] if self._any_layout else [(0, head), (head, length - head)]
         count = min(queue.size // len(parts), RX_BUFFERS)
         # One block for all: a block each would double the time that a network device takes to come up.
-        block = self.allocate(count * length)
+        block = queue.allocate(count * length)
         for start in range(block, block + count * length, length):
             buffers = [Buffer(start + offset, size, device_writes=True) for offset, size in parts]
             queue.submit_buffers(buffers, indirect=False)
@@ -289,9 +293,7 @@ class NetDriver(Driver):
         return NetCtrlMac(entries=len(addresses)).pack(self.transport.order) + b"".join(map(_address, addresses))
 
     def _number(self, name: str, value: int, width: int) -> bytes:
-        if not 0 <= value < 1 << 8 * width:
-            raise UsageError(f"{name}={value}: a number of {8 * width} bits is expected")
-        return value.to_bytes(width, self.transport.order)
+        return number(name, value, 8 * width).to_bytes(width, self.transport.order)
 
     def _failed(self, what: str, expected: str, seen: str) -> RequestFailedError:
         return RequestFailedError(f"{self.id}: {what}", step=self.history[-1], expected=expected, seen=seen)

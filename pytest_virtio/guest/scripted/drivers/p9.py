@@ -20,8 +20,9 @@ __all__ = ("Attributes", "DirectoryEntry", "P9Driver", "P9Message", "Qid")
 
 VERSION = "9P2000.L"
 MSIZE = 1 << 16
-HEADER = struct.Struct("<IBH")
+HEADER = "IBH"
 """size[4] type[1] tag[2]"""
+HEADER_BYTES = struct.calcsize("<" + HEADER)
 OVERHEAD = 24
 """Bytes of a message that are no data, at the most: P9_IOHDRSZ of Linux."""
 NO_TAG = 0xFFFF
@@ -86,9 +87,13 @@ class P9Driver(Driver):
     """Bytes of the longest message, as :meth:`version` agreed."""
     _tag = 0
 
+    def config(self) -> P9Config:
+        """The device's configuration, as far as its size is known: how long the tag is that follows."""
+        return self.read_config(P9Config)
+
     def mount_tag(self) -> str:
         """The tag by which a guest mounts it."""
-        length = self.read_config(P9Config).tag_len
+        length = self.config().tag_len
         tag = self.transport.read_config(P9Config.size(), length)
         return tag.decode("utf-8", "backslashreplace")
 
@@ -99,8 +104,9 @@ class P9Driver(Driver):
         :raises RequestFailedError: when the server wants more, or says an error.
         :raises RequestTimeoutError: when it doesn't answer in time.
         """
+        body = _packed("I", msize) + _string(version)
         self.msize = msize
-        reply = self.request(P9Message.VERSION, _packed("I", msize) + _string(version), timeout)
+        reply = self.request(P9Message.VERSION, body, timeout)
         (agreed,) = reply.take("I")
         if not OVERHEAD < agreed <= msize:
             raise reply.failed("the server's msize can't be", f"{OVERHEAD + 1} to {msize}", str(agreed))
@@ -183,23 +189,24 @@ class P9Driver(Driver):
         """Send any message at all, and wait for its reply.
 
         :param type: :class:`P9Message` or another; the reply's is one more.
-        :raises UsageError: for a message longer than :attr:`msize`.
+        :raises UsageError: for a type of more than 8 bits, and a message longer than :attr:`msize`.
         :raises RequestFailedError: for the reply LERROR, ``seen`` being the name of its errno, and for one that is
             none to this request.
         :raises RequestTimeoutError: when the device doesn't answer in time.
         """
-        size = HEADER.size + len(body)
+        size = HEADER_BYTES + len(body)
         if size > self.msize:
             raise UsageError(f"a 9P message of {size} bytes: msize is {self.msize}")
-        self._tag = NO_TAG if type == P9Message.VERSION else (self._tag + 1) % NO_TAG
-        self.begin(f"9P {_called(type)}, tag {self._tag}")
-        message = HEADER.pack(size, type, self._tag) + body
+        tag = NO_TAG if type == P9Message.VERSION else (self._tag + 1) % NO_TAG
+        message = _packed(HEADER, size, type, tag) + body
+        self._tag = tag
+        self.begin(f"9P {_called(type)}, tag {tag}")
         request = self.queue("request").request(message, writable=[self.msize], timeout=timeout)
         return self._checked(type, request.written)
 
     def _checked(self, type: int, data: bytes) -> P9Reply:
         reply = P9Reply(self, type, data)
-        size, answered, tag = reply.take("IBH")
+        size, answered, tag = reply.take(HEADER)
         if size != len(data):
             raise reply.failed("the reply's size is not what the device wrote", f"size {len(data)}", f"size {size}")
         if answered == P9Message.LERROR + 1:

@@ -85,7 +85,7 @@ class ScsiDriver(Driver):
         :raises RequestFailedError: when its answer is too short.
         """
         request = self.submit(target, lun, cdb, data, length, queue=queue)
-        return self.answer(self.queue(queue).wait(request, timeout), length)
+        return self.answer(request.queue.wait(request, timeout), length)
 
     def submit(
         self,

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from pytest_virtio.errors import RequestFailedError, UsageError
 
-__all__ = ("Capacity", "Execute", "ScsiAnswer", "ScsiOpcode", "ScsiStatus", "ScsiUnit", "Sense", "SenseKey")
+__all__ = ("Capacity", "ExecuteCommand", "ScsiAnswer", "ScsiOpcode", "ScsiStatus", "ScsiUnit", "Sense", "SenseKey")
 
 SHORT_BLOCKS, SHORT_LBA = 1 << 16, 1 << 32
 """Ends of what the commands of 10 bytes can say; those of 16 take over there."""
@@ -117,8 +117,8 @@ class ScsiAnswer:
         return self.failure or shown(self.status, ScsiStatus) + (f", {self.sense}" if self.sense else "")
 
 
-class Execute(Protocol):
-    """Has a command executed by one logical unit."""
+class ExecuteCommand(Protocol):
+    """Has a command executed by one logical unit: SAM's procedure call of that name (SAM-5 5.1)."""
 
     def __call__(self, cdb: bytes, data: bytes, length: int, timeout: float | None, /) -> ScsiAnswer:
         """Send ``data``, or receive up to ``length`` bytes."""
@@ -140,7 +140,7 @@ class ScsiUnit:
     :param name: what it is called in errors.
     """
 
-    def __init__(self, name: str, execute: Execute) -> None:
+    def __init__(self, name: str, execute: ExecuteCommand) -> None:
         self._name, self._execute = name, execute
         self._block_bytes = 0
 

@@ -108,7 +108,7 @@ class SoundDriver(Driver):
 
     def played(self, request: Request, timeout: float | None = None) -> SoundPcmStatus:
         """Wait until samples that were submitted are played."""
-        return self._transferred(self.queue("tx").wait(request, timeout).written, "tx")
+        return self._transferred(request.queue.wait(request, timeout).written, "tx")
 
     def capture(self, stream: int, length: int, timeout: float | None = None) -> bytes:
         """``length`` bytes of samples, 1 or more, from an input stream (5.14.6.8).

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from pytest_virtio.errors import DriverError, RequestFailedError
 from pytest_virtio.guest.scripted.access import Attachment
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.guest.scripted.drivers.messages import number
 from pytest_virtio.spec.devices.vsock import (
     HOST_CID,
     VsockConfig,
@@ -250,17 +251,22 @@ class VsockDriver(Driver):
         """Those that are open or asked for."""
         self._ports = count(FIRST_PORT)
 
+    def config(self) -> VsockConfig:
+        """The device's configuration (5.10.4)."""
+        return self.read_config(VsockConfig)
+
     def connect(self, port: int, cid: int = HOST_CID, timeout: float | None = None) -> Connection:
         """Connect to a port, the host's by default (REQUEST and RESPONSE, 5.10.6.4).
 
         :raises RequestFailedError: when it is refused.
         :raises RequestTimeoutError: when there is no answer in time.
+        :raises UsageError: for a port of more than 32 bits, or a cid of more than 64.
         """
         peer = Peer(next(self._ports), cid, port)
         connection = self.connections[peer] = Connection(self, peer)
         try:
             connection.ask(self.deadline(timeout))
-        except DriverError:
+        except BaseException:
             self.connections.pop(peer, None)
             raise
         return connection
@@ -269,7 +275,9 @@ class VsockDriver(Driver):
         """Wait until somebody asks for a port of the guest, and agree; whoever has asked before is waiting still.
 
         :raises RequestTimeoutError: when nobody does in time.
+        :raises UsageError: for a port of more than 32 bits.
         """
+        number("port", port, 32)
         deadline = self.deadline(timeout)
         self.await_packet(f"REQUEST for port {port}", lambda: any(self._asking(port)), deadline)
         connection = self._asking(port)[0]
@@ -302,11 +310,7 @@ class VsockDriver(Driver):
         self.connections = {}
         self._fill("rx", VsockHdr.size() + PACKET_BYTES)
         self._fill("event", VsockEvent.size())
-        self.guest_cid = self.read_config(VsockConfig).guest_cid
-
-    def deadline(self, timeout: float | None = None) -> Deadline:
-        """The end of ``timeout`` seconds, the driver's own by default."""
-        return Deadline.after(self.timeout if timeout is None else timeout)
+        self.guest_cid = self.config().guest_cid
 
     def refused(self, what: str, field: str, expected: str, seen: str) -> RequestFailedError:
         """The error for what a packet can't mean.
