@@ -102,4 +102,4 @@ class Transport(Protocol):
         """Do all posted writes."""
 
     def push(self) -> None:
-        """Send all posted writes, and don't wait until they are done."""
+        """Do all posted writes, but don't wait for a busy QEMU longer than a moment."""

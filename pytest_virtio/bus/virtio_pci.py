@@ -173,5 +173,5 @@ class ModernPci:
         self._wire.flush()
 
     def push(self) -> None:
-        """Send all posted writes, and don't wait until they are done."""
+        """Do all posted writes, but don't wait for a busy QEMU longer than a moment."""
         self._wire.push()

@@ -14,7 +14,7 @@ import socket
 import string
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Literal, NamedTuple
 
 from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError
@@ -30,6 +30,8 @@ MOST_POSTED = 64
 """QEMU answers each command by a send of its own, and a socket is full after some 270 of them."""
 LONGEST_LINE = 1 << 20
 SHORTEST_WAIT = 0.001
+MOMENT = 0.25
+"""How long a push waits: whoever pushes goes on to wait for something else, by a deadline of its own."""
 _HEXADECIMAL = frozenset(string.hexdigits)
 WAIT = "the wait for an interrupt"
 
@@ -142,17 +144,17 @@ class Qtest:
             self._ask([], seconds)
 
     def push(self) -> None:
-        """Send all posted writes and don't wait until QEMU has done them; the next read does.
+        """Do all posted writes; but a QEMU that is busy with other things is not waited for longer than a moment.
 
         :raises QemuExitedError: when it is gone.
         """
         with self._turn("a push"):
-            if self._owed >= MOST_POSTED:
-                self._ask([])
-            elif self._posted:
-                posted, self._posted = self._posted, []
-                self._owed += len(posted)
-                self._send(posted, Deadline.after(ANSWER_SECONDS))
+            posted, self._posted = self._posted, []
+            self._owed += len(posted)
+            if posted:
+                self._send(posted, self._deadline(math.inf))
+            with suppress(MonitorTimeoutError):
+                self._catch_up(self._owed, self._deadline(MOMENT))
 
     @contextmanager
     def within(self, deadline: Deadline, doing: str) -> Iterator[None]:
@@ -208,17 +210,23 @@ class Qtest:
         """Send what is posted and these commands; the answers to these."""
         posted, self._posted = self._posted, []
         lines = posted + commands
-        scope = self._scope[0]
-        deadline = Deadline.after(min(seconds, ANSWER_SECONDS, scope.remaining() if scope else math.inf))
+        deadline = self._deadline(seconds)
         # Counted before they are sent: should an exception come from outside in between, an answer may be waited for
         # in vain, but none is taken for that to another question.
         late, self._owed = self._owed, self._owed + len(lines)
         if lines:
             self._send(lines, deadline)
-        for _ in range(late):
-            # To what was pushed, or asked before and given up; whoever asked has had his error.
-            self._answer("an earlier command", deadline)
+        self._catch_up(late, deadline)
         return [_checked(line, self._answer(line, deadline)) for line in lines][len(posted) :]
+
+    def _deadline(self, seconds: float) -> Deadline:
+        scope = self._scope[0]
+        return Deadline.after(min(seconds, ANSWER_SECONDS, scope.remaining() if scope else math.inf))
+
+    def _catch_up(self, late: int, deadline: Deadline) -> None:
+        """Take the answers to what was pushed, or asked before and given up; whoever asked has had his error."""
+        for _ in range(late):
+            self._answer("an earlier command", deadline)
 
     def _send(self, lines: list[str], deadline: Deadline) -> None:
         try:

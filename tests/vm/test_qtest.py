@@ -362,7 +362,8 @@ def test_qemu_is_stopped_and_goes_on(qemu: Qemu) -> None:
     assert wire.read("memory", RAM, 4) == 2
 
 
-def test_what_was_pushed_is_done_before_a_flush_ends(ends: Ends) -> None:
+def test_a_push_is_done_unless_qemu_is_busy(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qtest, "MOMENT", 0.01)
     ends.wire.write("memory", RAM, 4, 1)
     ends.wire.push()
     assert ends.heard() == [f"writel {RAM:#x} 0x1"]
@@ -370,15 +371,8 @@ def test_what_was_pushed_is_done_before_a_flush_ends(ends: Ends) -> None:
     ends.say("OK")
     ends.wire.flush()
     assert not ends.wire.pending
-
-
-def test_pushes_do_not_fill_the_way_back(ends: Ends) -> None:
-    """QEMU answers each command by a send of its own: somebody has to take the answers."""
-    for number in range(MOST_POSTED):
-        ends.wire.write("memory", RAM, 4, number)
-        ends.wire.push()
-    ends.say(*["OK"] * (MOST_POSTED + 1))
-    ends.wire.write("memory", RAM, 4, MANY)
+    ends.wire.write("memory", RAM, 4, 2)
+    ends.say("OK")
     ends.wire.push()
     assert not ends.wire.pending
 
