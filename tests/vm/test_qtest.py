@@ -44,6 +44,9 @@ class Ends(NamedTuple):
     def value(self) -> int:
         return self.wire.read("memory", RAM, 4)
 
+    def pending(self) -> bool:
+        return self.wire.pending
+
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
@@ -367,14 +370,14 @@ def test_a_push_is_done_unless_qemu_is_busy(ends: Ends, monkeypatch: pytest.Monk
     ends.wire.write("memory", RAM, 4, 1)
     ends.wire.push()
     assert ends.heard() == [f"writel {RAM:#x} 0x1"]
-    assert ends.wire.pending
+    assert ends.pending()
     ends.say("OK")
     ends.wire.flush()
-    assert not ends.wire.pending
+    assert not ends.pending()
     ends.wire.write("memory", RAM, 4, 2)
     ends.say("OK")
     ends.wire.push()
-    assert not ends.wire.pending
+    assert not ends.pending()
 
 
 def test_an_error_names_what_was_being_done(ends: Ends, impatient: None) -> None:
