@@ -21,18 +21,28 @@ __all__ = ("check_status_query",)
 PROBE_SECONDS = 30.0
 DEVICE = "virtio-rng-device"
 
+_found: dict[tuple[str, Path], str] = {}
+
 
 def check_status_query(known: Capabilities) -> None:
     """Refuse a QEMU that the status query kills, before a VM of the user's is lost to it.
 
     :raises MissingError: naming the command and how QEMU ended.
     """
-    how = _remembered(known)
+    how = _looked_up(known)
     if how:
         raise MissingError(
             f"QEMU {known.version} ({known.program}) does not survive {qapi.QUERY_STATUS}: {how}. "
             "11.1 is known for it. There is no other way to its answer yet: name another QEMU by --virtio-qemu=PATH."
         )
+
+
+def _looked_up(known: Capabilities) -> str:
+    """Once in each process: finding out under which name a binary's memory is kept takes 1 ms."""
+    key = known.program, cache.root()
+    if key not in _found:
+        _found[key] = _remembered(known)
+    return _found[key]
 
 
 def _remembered(known: Capabilities) -> str:

@@ -31,7 +31,7 @@ MOST_POSTED = 64
 LONGEST_LINE = 1 << 20
 SHORTEST_WAIT = 0.001
 MOMENT = 0.25
-"""How long a push waits: whoever pushes goes on to wait for something else, by a deadline of its own."""
+"""How long a push waits at the most: whoever pushes goes on to wait for something else, by a deadline of its own."""
 _HEXADECIMAL = frozenset(string.hexdigits)
 WAIT = "the wait for an interrupt"
 
@@ -220,8 +220,10 @@ class Qtest:
         return [_checked(line, self._answer(line, deadline)) for line in lines][len(posted) :]
 
     def _deadline(self, seconds: float) -> Deadline:
+        """A scope that ends right now gives QEMU a moment all the same: that it doesn't answer is another error."""
         scope = self._scope[0]
-        return Deadline.after(min(seconds, ANSWER_SECONDS, scope.remaining() if scope else math.inf))
+        left = max(scope.remaining(), MOMENT) if scope else math.inf
+        return Deadline.after(min(seconds, ANSWER_SECONDS, left))
 
     def _catch_up(self, late: int, deadline: Deadline) -> None:
         """Take the answers to what was pushed, or asked before and given up; whoever asked has had his error."""

@@ -61,6 +61,8 @@ def test_a_qemu_that_survives_is_asked_once(known: Capabilities, monkeypatch: py
     check_status_query(known)
     monkeypatch.setattr(probe, "_probe", _fail)
     check_status_query(known)
+    monkeypatch.setattr(probe, "_found", {})
+    check_status_query(known)
 
 
 @pytest.mark.qemu
@@ -69,6 +71,7 @@ def test_a_qemu_that_dies_is_refused_and_remembered(dying: Capabilities, monkeyp
     with pytest.raises(MissingError, match=said):
         check_status_query(dying)
     monkeypatch.setattr(probe, "_probe", _fail)
+    monkeypatch.setattr(probe, "_found", {})
     with pytest.raises(MissingError, match=said):
         check_status_query(dying)
 

@@ -43,10 +43,12 @@ PLAIN = NetHdr()
 MTU = 1500
 LINK_HEADER_BYTES = 18
 """Ethernet's header with one VLAN tag."""
-RX_BUFFERS = 48
-"""For a burst, until somebody takes them. A packet of :data:`COALESCED_BYTES` takes 43 of the smallest, and a device
-drops or holds back what does not find enough; filling a ring of 256 would double the time that a device takes to come
-up."""
+RX_BUFFERS = 24
+"""For a burst, until somebody takes them. A packet of :data:`COALESCED_BYTES` takes 17 of :data:`MERGEABLE_BYTES`, and
+a device drops or holds back what does not find enough; filling a ring of 256 would double the time that a device takes
+to come up."""
+MERGEABLE_BYTES = 4096
+"""What a buffer holds, header included, where a packet may take several."""
 COALESCED_BYTES = 65550
 """What a buffer has to hold, header aside, when the device may join packets and can't use several buffers for one
 (5.1.6.3.1)."""
@@ -266,7 +268,9 @@ class NetDriver(Driver):
 
     def _buffer_bytes(self) -> int:
         """How much a receive buffer holds (5.1.6.3.1)."""
-        if not self.has(NetFeature.MRG_RXBUF) and any(map(self.has, _COALESCING)):
+        if self.has(NetFeature.MRG_RXBUF):
+            return MERGEABLE_BYTES
+        if any(map(self.has, _COALESCING)):
             return self.header_bytes + COALESCED_BYTES
         told = self.config().mtu if self.has(NetFeature.MTU) else 0
         return self.header_bytes + LINK_HEADER_BYTES + max(MTU, told)
