@@ -58,7 +58,6 @@ class Msix:
             raise NotSupportedError(
                 f"{len(messages)} MSI-X vectors: the function at {self._function.address} has {self.vectors}"
             )
-        for number, message in enumerate(messages):
-            low, high = message.address & 0xFFFFFFFF, message.address >> 32
-            self._table.write_bytes(number * MsixEntry.size(), MsixEntry(low, high, message.data, 0).pack())
+        entries = [MsixEntry(to & 0xFFFFFFFF, to >> 32, data, 0).pack() for to, data in messages]
+        self._table.write_block(b"".join(entries))
         self._function.put(Register("MSI-X control", self._place + 2, 2), MsixControl.ENABLE)

@@ -93,6 +93,10 @@ class Window:
         values = self.wire.exchange([Read(self.space, self.base + place, size) for place, size in pieces])
         return b"".join(value.to_bytes(size, self._native) for (_, size), value in zip(pieces, values, strict=True))
 
+    def write_block(self, data: bytes) -> None:
+        """Post a write of the window's beginning, in memory space and where accesses may be of any width."""
+        self.wire.write_block(self.base, data)
+
     def write_bytes(self, offset: int, data: bytes) -> None:
         """Post a write of a stretch, likewise.
 

@@ -128,6 +128,11 @@ class Qtest:
             raise MonitorError(f"qtest read: {length} bytes were expected; QEMU answers {answer[:200]!r}")
         return bytes.fromhex(digits)
 
+    def write_block(self, address: int, data: bytes) -> None:
+        """Post a write of a stretch of memory space by one command. QEMU chooses the accesses' widths."""
+        with self._turn("write"):
+            self._posted.append(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
+
     @property
     def pending(self) -> bool:
         """Whether something was written that QEMU has not been seen to have done."""
