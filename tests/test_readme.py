@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_virtio.spec.devices import DEVICE_TYPES
+
+# Set when a driver is made.
+INSTANCE = {"pages", "ports"}
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -55,3 +59,18 @@ def test_every_option_is_listed_and_no_other(pytestconfig: pytest.Config) -> Non
 
     listed = set(re.findall(r"`--virtio-(\w+)", README.read_text()))
     assert listed == set(Settings._fields)
+
+
+def test_every_verb_in_the_table_of_drivers_is_there() -> None:
+    from pytest_virtio.guest.scripted.drivers import console, driver_class, scsi_unit, vsock
+
+    ids = {"9p": 9, "mem, pmem": 24, **{t.name: t.id for t in DEVICE_TYPES.values()}}
+    parts = [console.Port, scsi_unit.ScsiUnit, vsock.Connection]
+    rows = re.findall(
+        r"^\| ([a-z0-9, ]+) \| (.*`.*) \|$", README.read_text().partition("## The scripted guest")[2], re.MULTILINE
+    )
+    assert len(rows) == 14
+    for name, verbs in rows:
+        owners = [driver_class(ids[name]), *parts]
+        for verb in re.findall(r"\b[a-z_0-9]+\b", " ".join(re.findall(r"`([^`]*)`", verbs))):
+            assert verb == "0" or any(hasattr(owner, verb) for owner in owners) or verb in INSTANCE, (name, verb)

@@ -91,10 +91,6 @@ class Function:
         self._host, self.address = host, address
         self._bars: dict[int, Bar] = {}
 
-    def name(self, register: Register) -> str:
-        """``Command (configuration space of 00:01.0 + 0x4)``"""
-        return f"{register.name} (configuration space of {self.address} + {register.offset:#x})"
-
     def put(self, register: Register, value: int) -> None:
         """Post a write of a configuration register."""
         for write in self._host.config_space.writing(self.address, register, value):
