@@ -75,17 +75,14 @@ class Qtest:
         self._owed = 0
         self._raised: set[int] = set()
         self._lock = threading.RLock()
-        self._scope: tuple[Deadline | None, str] = (None, "")
+        self._scopes = threading.local()
         self._owner = os.getpid()
         self.raises = 0
         """How many interrupts have been seen to rise since interception began."""
 
     def write(self, space: Space, address: int, size: int, value: int) -> None:
         """Post a write of ``size`` bytes: it is done before the next read, or at :meth:`flush`."""
-        with self._turn("a write"):
-            self._posted.append(_line(Write(space, address, size, value)))
-            if len(self._posted) >= MOST_POSTED:
-                self._ask([])
+        self._post(_line(Write(space, address, size, value)))
 
     def read(self, space: Space, address: int, size: int) -> int:
         """Read ``size`` bytes, after all posted writes.
@@ -130,8 +127,7 @@ class Qtest:
 
     def write_block(self, address: int, data: bytes) -> None:
         """Post a write of a stretch of memory space by one command. QEMU chooses the accesses' widths."""
-        with self._turn("write"):
-            self._posted.append(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
+        self._post(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
     @property
     def pending(self) -> bool:
@@ -165,11 +161,11 @@ class Qtest:
     def within(self, deadline: Deadline, doing: str) -> Iterator[None]:
         """What is said in the block has its answers by then, and errors name what is being done."""
         outer = self._scope
-        self._scope = (deadline, doing)
+        self._scopes.current = (deadline, doing)
         try:
             yield
         finally:
-            self._scope = outer
+            self._scopes.current = outer
 
     def intercept(self, controller: str) -> None:
         """Have the interrupt lines into a controller reported to us instead, by its QOM path: ``"ioapic"``. QEMU
@@ -210,6 +206,18 @@ class Qtest:
                 f"qtest {during}", f"it is process {self._owner}'s, and this one was forked from it"
             )
         return self._lock
+
+    @property
+    def _scope(self) -> tuple[Deadline | None, str]:
+        """Of this thread: what another one is doing is no business of what this one says."""
+        scope: tuple[Deadline | None, str] = getattr(self._scopes, "current", (None, ""))
+        return scope
+
+    def _post(self, line: str) -> None:
+        with self._turn("a write"):
+            self._posted.append(line)
+            if len(self._posted) >= MOST_POSTED:
+                self._ask([])
 
     def _ask(self, commands: list[str], seconds: float = math.inf) -> list[str]:
         """Send what is posted and these commands; the answers to these."""

@@ -395,3 +395,24 @@ def test_a_block_that_is_no_block(ends: Ends) -> None:
             ends.wire.read_block(RAM, 3)
     ends.say("OK 0x112233")
     assert ends.wire.read_block(RAM, 3) == b"\x11\x22\x33"
+
+
+def test_what_one_thread_is_doing_is_not_another_ones_business(ends: Ends, impatient: None) -> None:
+    """Two drivers in two threads: neither's deadline nor its name stays behind with the other."""
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with ends.wire.within(Deadline.after(0), "blk0: reset"):
+            entered.set()
+            left.wait(10)
+
+    with ends.wire.within(Deadline.after(10), "rng0: reset"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(10)
+        with pytest.raises(MonitorTimeoutError, match=r"^rng0: reset: "):
+            ends.value()
+    left.set()
+    thread.join(10)
+    with pytest.raises(MonitorTimeoutError, match=r"^qtest "):
+        ends.value()

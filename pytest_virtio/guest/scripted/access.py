@@ -201,13 +201,8 @@ class DeviceAccess:
         """
         self.check_needs_reset(status, during)
         if not status and self._status:
-            raise DriverError(
-                f"{self.id}: the device was reset behind its driver's back; virtio.guest.start() brings it up again",
-                step=during,
-                register=self.transport.status_register,
-                expected=_shown(self._status),
-                seen=_shown(status),
-            )
+            what = "the device was reset behind its driver's back; virtio.guest.start() brings it up again"
+            raise self.unexpected(what, _shown(self._status), status, step=during)
 
     def check_needs_reset(self, status: int, during: str) -> None:
         """Raise when the status says that the device is broken.
@@ -215,22 +210,19 @@ class DeviceAccess:
         :raises NeedsResetError: it has set DEVICE_NEEDS_RESET.
         """
         if status & DeviceStatus.NEEDS_RESET:
-            raise NeedsResetError(
-                f"{self.id}: the device is broken: it has set DEVICE_NEEDS_RESET",
-                step=during,
-                register=self.transport.status_register,
-                expected=_shown(self._status),
-                seen=_shown(status),
-            )
+            what = "the device is broken: it has set DEVICE_NEEDS_RESET"
+            raise self.unexpected(what, _shown(self._status), status, step=during, kind=NeedsResetError)
 
-    def unexpected(self, what: str, expected: str, status: int) -> DriverError:
-        """The error for a device status that should be another."""
-        return DriverError(
-            f"{self.id}: {what}",
-            step=self._latest(),
-            register=self.transport.status_register,
-            expected=expected,
-            seen=_shown(status),
+    def unexpected(
+        self, what: str, expected: str, status: int, *, step: str = "", kind: type[DriverError] = DriverError
+    ) -> DriverError:
+        """The error for a device status that should be another.
+
+        :param step: in which step or request; the latest step by default.
+        """
+        register = self.transport.status_register
+        return kind(
+            f"{self.id}: {what}", step=step or self._latest(), register=register, expected=expected, seen=_shown(status)
         )
 
     def begin(self, step: str) -> None:
