@@ -248,6 +248,9 @@ def _feature_block(title: str, features: Features | None) -> Iterator[str]:
     """Yield a heading, the transport's features, the device's, and the bits that have no name."""
     if features is None:
         return
+    if features.untold:
+        yield f"{title} not told: {_safe(features.untold)}"
+        return
     named = _named(features)
     own = [name for name in named if not _is_transport(name)] + [_safe(text) for text in features.texts]
     yield title

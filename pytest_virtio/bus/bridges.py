@@ -14,7 +14,7 @@ from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.spec.transport.pci import Command, Config
 from pytest_virtio.spec.transport.register import Register
 
-__all__ = ("number_bridges",)
+__all__ = ("close_bridges", "number_bridges")
 
 # Type 1 configuration header (PCI-to-PCI Bridge Architecture 1.2, section 3.2).
 _BUS_NUMBERS = Register("Bus Numbers", 0x18, 4)
@@ -48,6 +48,15 @@ def number_bridges(
             "behind its bridges and root ports, not those behind a second bridge"
         )
     return functions
+
+
+def close_bridges(functions: tuple[PciFunction, ...], host: PciHost) -> None:
+    """Leave the root bus's bridges as they are after a reset."""
+    for found in functions:
+        if found.is_bridge and found.behind is None:
+            bridge = Function(host, PciAddress(found.bus, found.slot, found.function))
+            for register in (Config.COMMAND, _IO_WINDOW, _MEMORY_WINDOW, _PREFETCHABLE_WINDOW, _BUS_NUMBERS):
+                bridge.put(register, 0)
 
 
 def _open(host: PciHost, address: PciAddress, number: int) -> None:

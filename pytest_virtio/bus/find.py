@@ -112,7 +112,7 @@ def _q35_line(slot: int, pin: int) -> int:
     return (20 if slot == 30 else 16) + pin
 
 
-def find_mmio(execute: Execute, wire: Qtest, ids: Iterable[str]) -> dict[str, Transport]:
+def find_mmio(execute: Execute, wire: Qtest, ids: Iterable[str]) -> dict[str, MmioDevice]:
     """The virtio-mmio devices of a microvm by id.
 
     :raises DriverError: for a device that is on no virtio-mmio bus.

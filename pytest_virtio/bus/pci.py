@@ -116,6 +116,11 @@ class Function:
         self.put(Config.COMMAND, Command.IO | Command.MEMORY | Command.MASTER)
         return self._bars
 
+    def unmap_bars(self) -> None:
+        """Leave the BARs and the command register as they are after a reset."""
+        for register in (Config.COMMAND, *Config.BARS):
+            self.put(register, 0)
+
     def _map(self, number: int, size: int, flags: int, *, wide: bool) -> None:
         bar = self._bars[number] = self._host.bar(self.address.bus, size, flags)
         self.put(Config.BARS[number], bar.address & 0xFFFFFFFF)

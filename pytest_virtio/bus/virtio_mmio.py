@@ -38,7 +38,7 @@ class MmioDevice:
 
         :raises DriverError: when there is none.
         """
-        self._wire = wire
+        self._wire, self.base = wire, base
         # A legacy device's registers are in the guest's own order, the others' little-endian (4.2.2, 4.2.4).
         for order in (native, "little"):
             self._registers = Window(wire, "memory", base, _LENGTH, "MMIO registers", native, order)
@@ -80,6 +80,11 @@ class MmioDevice:
             operations.append(self._registers.writing(Mmio.DEVICE_FEATURES_SEL, word))
             operations.append(self._registers.reading(Mmio.DEVICE_FEATURES))
         return sum(value << 32 * word for word, value in enumerate(self._registers.exchange(operations)))
+
+    def deselect(self) -> None:
+        """Leave the selectors as they are after a reset."""
+        for register in (Mmio.DEVICE_FEATURES_SEL, Mmio.DRIVER_FEATURES_SEL, Mmio.QUEUE_SEL):
+            self._registers.put(register, 0)
 
     def set_driver_features(self, bits: int) -> None:
         """Write what the driver accepts."""

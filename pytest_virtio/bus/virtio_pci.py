@@ -91,6 +91,11 @@ class ModernPci:
             operations.append(self._common.reading(Common.DEVICE_FEATURE))
         return sum(value << 32 * word for word, value in enumerate(self._common.exchange(operations)))
 
+    def deselect(self) -> None:
+        """Leave the selectors as they are after a reset."""
+        for register in (Common.DEVICE_FEATURE_SELECT, Common.DRIVER_FEATURE_SELECT, Common.QUEUE_SELECT):
+            self._common.put(register, 0)
+
     def set_driver_features(self, bits: int) -> None:
         """Write what the driver accepts; the upper words only where there are bits in them."""
         for word in range(max(2, -(-bits.bit_length() // 32))):

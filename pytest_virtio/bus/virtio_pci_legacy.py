@@ -67,6 +67,10 @@ class LegacyPci:
         """Read what the device offers: 32 bits."""
         return self._header.get(Legacy.DEVICE_FEATURES)
 
+    def deselect(self) -> None:
+        """Leave the selector as it is after a reset."""
+        self._header.put(Legacy.QUEUE_SELECT, 0)
+
     def set_driver_features(self, bits: int) -> None:
         """Write what the driver accepts; bits from 32 up have no place here and are left out."""
         self._header.put(Legacy.DRIVER_FEATURES, bits & 0xFFFFFFFF)

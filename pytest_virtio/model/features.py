@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from pytest_virtio.errors import UsageError
+from pytest_virtio.errors import NotSupportedError, UsageError
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.features import FEATURE_BITS, FeatureNames
 
@@ -34,10 +34,12 @@ class Features(AbstractSet[str]):
     :param device: the device type, or the names that go for these bits.
     :param offered: what the driver could choose from, if this is what it acknowledged.
     :param texts: strings of a reply that no table knows.
+    :param untold: why the bits are not known, where no safe source tells them: then whoever looks at them gets this as
+        a :class:`~pytest_virtio.errors.NotSupportedError`, for an empty set would be a lie.
     :raise UsageError: bits out of range.
     """
 
-    __slots__ = ("_bits", "_known", "_offered", "_texts")
+    __slots__ = ("_bits", "_known", "_offered", "_texts", "_untold")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Features(AbstractSet[str]):
         *,
         offered: Features | None = None,
         texts: Iterable[str] = (),
+        untold: str = "",
     ) -> None:
         if not 0 <= bits < 1 << FEATURE_BITS:
             raise UsageError(f"feature bits must be 0..2**{FEATURE_BITS} - 1. Current value: {bits:#x}.")
@@ -53,6 +56,7 @@ class Features(AbstractSet[str]):
         self._known = device.feature_names if isinstance(device, DeviceType) else device
         self._offered = offered
         self._texts = tuple(texts)
+        self._untold = untold
 
     @classmethod
     def of(
@@ -67,8 +71,18 @@ class Features(AbstractSet[str]):
 
     @property
     def bits(self) -> int:
-        """The features as an integer, 0..2**128 - 1."""
+        """The features as an integer, 0..2**128 - 1.
+
+        :raise NotSupportedError: no safe source tells them.
+        """
+        if self._untold:
+            raise NotSupportedError(self._untold)
         return self._bits
+
+    @property
+    def untold(self) -> str:
+        """Why they are not known; ``""`` when they are."""
+        return self._untold
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,15 +110,17 @@ class Features(AbstractSet[str]):
         return self._known
 
     def __contains__(self, feature: object) -> bool:
-        return bool(self._bits >> self._known.bit(feature) & 1)
+        return bool(self.bits >> self._known.bit(feature) & 1)
 
     def __iter__(self) -> Iterator[str]:
         return (self._known.name(bit) for bit in self._numbers())
 
     def __len__(self) -> int:
-        return self._bits.bit_count()
+        return self.bits.bit_count()
 
     def __repr__(self) -> str:
+        if self._untold:
+            return f"Features(untold={self._untold!r})"
         shown = ", ".join([*self, *(repr(text) for text in self._texts)])
         return f"Features({{{shown}}})"
 
@@ -164,7 +180,7 @@ class Features(AbstractSet[str]):
         return frozenset(self).isdisjoint(self._canonical(other))
 
     def _numbers(self) -> Iterator[int]:
-        return (bit for bit in range(self._bits.bit_length()) if self._bits >> bit & 1)
+        return (bit for bit in range(self.bits.bit_length()) if self.bits >> bit & 1)
 
     def _canonical(self, other: Iterable[Any]) -> frozenset[str]:
         """Return the others' canonical names. Those of a ``Features`` are right by construction."""

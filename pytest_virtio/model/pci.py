@@ -6,8 +6,19 @@ Responsible for the facts; must not know JSON, nor how a function is reached.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ("PciFunction",)
+__all__ = ("PciBar", "PciFunction")
+
+
+@dataclass(frozen=True, slots=True)
+class PciBar:
+    """A base address register."""
+
+    number: int
+    space: Literal["memory", "io"]
+    address: int | None
+    """None while it is not decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +37,8 @@ class PciFunction:
     behind: int | None
     """The slot of the bridge on bus 0 that it is behind; None on bus 0 itself."""
     is_bridge: bool
+    bars: tuple[PciBar, ...] = ()
+
+    def address_of(self, bar: int) -> int | None:
+        """Where a BAR is; None if there is none of this number, or it is not decoded."""
+        return next((found.address for found in self.bars if found.number == bar), None)

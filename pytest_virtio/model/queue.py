@@ -20,9 +20,10 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtQueueStatus:
-    """A virtqueue as QEMU's device model sees it. Field names are QAPI's; addresses are guest-physical.
+    """A virtqueue. Field names are QAPI's, ``None`` means that this source does not tell; addresses are guest-physical.
 
-    Ring indices run freely over 16 bits in a split ring; in a packed ring they are positions 0..num-1.
+    Ring indices run freely over 16 bits in a split ring; in a packed ring they are positions 0..num-1. Of a ring that a
+    vhost backend serves, the indices are those in guest RAM.
 
     :param name: QEMU's name for the device id.
     :param queue_index: 0..1023.
@@ -36,24 +37,24 @@ class VirtQueueStatus:
     :param used_idx: the device's used index.
     :param signalled_used: used index when the driver was last interrupted.
     :param signalled_used_valid: whether that holds.
-    :param last_avail_idx: the next entry of the avail ring that the device will take; ``None`` if not told.
-    :param shadow_avail_idx: the driver's avail index as the device last read it; ``None`` if not told.
+    :param last_avail_idx: the next entry of the avail ring that the device will take.
+    :param shadow_avail_idx: the driver's avail index as the device last read it; from guest RAM, as it is now.
     :param source: by which way the answer was got.
     :param extra: reply keys that are in no table.
     """
 
     name: str
     queue_index: int
-    inuse: int
+    inuse: int | None = None
     vring_num: int
-    vring_num_default: int
-    vring_align: int
+    vring_num_default: int | None = None
+    vring_align: int | None = None
     vring_desc: int
     vring_avail: int
     vring_used: int
-    used_idx: int
-    signalled_used: int
-    signalled_used_valid: bool
+    used_idx: int | None = None
+    signalled_used: int | None = None
+    signalled_used_valid: bool | None = None
     last_avail_idx: int | None = None
     shadow_avail_idx: int | None = None
     source: str

@@ -24,6 +24,17 @@ class VirtioInfo:
     path: str
     name: str
 
+    @property
+    def id(self) -> str:
+        """``net0`` of ``/machine/peripheral/net0/virtio-backend``; what has no id is called as QOM calls it."""
+        parts = self.proxy.split("/")
+        return parts[-1] if parts[-2:-1] == ["peripheral"] else "/".join(parts[2:])
+
+    @property
+    def proxy(self) -> str:
+        """The path of the device on its bus: on virtio-mmio the same, elsewhere the one above."""
+        return self.path.removesuffix("/virtio-backend")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VhostStatus:

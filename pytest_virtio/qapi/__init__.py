@@ -13,6 +13,7 @@ from pytest_virtio.qapi.introspection import (
     feature_bit,
     is_invalid_queue_error,
     is_no_devices_error,
+    is_not_started_error,
     parse_list,
     parse_queue_element,
     parse_queue_status,
@@ -20,21 +21,25 @@ from pytest_virtio.qapi.introspection import (
     parse_vhost_queue_status,
 )
 from pytest_virtio.qapi.pci import QUERY_PCI, parse_pci
+from pytest_virtio.qapi.run_state import QUERY_RUN_STATE, parse_running
 
 __all__ = (
     "QUERY_PCI",
     "QUERY_QUEUE_ELEMENT",
     "QUERY_QUEUE_STATUS",
+    "QUERY_RUN_STATE",
     "QUERY_STATUS",
     "QUERY_VHOST_QUEUE_STATUS",
     "QUERY_VIRTIO",
     "feature_bit",
     "is_invalid_queue_error",
     "is_no_devices_error",
+    "is_not_started_error",
     "parse_list",
     "parse_pci",
     "parse_queue_element",
     "parse_queue_status",
+    "parse_running",
     "parse_status",
     "parse_vhost_queue_status",
 )

@@ -37,6 +37,7 @@ __all__ = (
     "feature_bit",
     "is_invalid_queue_error",
     "is_no_devices_error",
+    "is_not_started_error",
     "parse_list",
     "parse_queue_element",
     "parse_queue_status",
@@ -219,6 +220,11 @@ def parse_queue_element(reply: object, source: str = QUERY_QUEUE_ELEMENT) -> Vir
 def is_no_devices_error(desc: str) -> bool:
     """Say whether ``x-query-virtio`` found no device; QEMU before 8.2 returns an empty list instead."""
     return desc == "No virtio devices found"
+
+
+def is_not_started_error(desc: str) -> bool:
+    """Say whether ``x-query-virtio-vhost-queue-status`` found no vhost backend that runs."""
+    return desc == "Error: vhost device has not started yet"
 
 
 def is_invalid_queue_error(desc: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_virtio.errors import ReplyError
-from pytest_virtio.model.pci import PciFunction
+from pytest_virtio.model.pci import PciBar, PciFunction
 from pytest_virtio.qapi.reply import Reply, type_name
 
 __all__ = ("QUERY_PCI", "parse_pci")
@@ -42,6 +42,14 @@ def _functions(parent: Reply, behind: int | None) -> Iterator[PciFunction]:
             pin=item.natural("irq_pin") if item.has("irq_pin") else 0,
             behind=behind,
             is_bridge=bridge,
+            bars=tuple(_bar(region) for region in item.children("regions")),
         )
         if bridge:
             yield from _functions(item.child("pci_bridge"), slot if behind is None else behind)
+
+
+def _bar(region: Reply) -> PciBar:
+    """QEMU says -1 of what is not decoded, and of an address of 64 bits that is all ones."""
+    address = region.integer("address")
+    is_io = region.text("type") == "io"
+    return PciBar(region.natural("bar"), "io" if is_io else "memory", None if address == -1 else address)

@@ -12,15 +12,22 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from qemu.qmp import ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
-from pytest_virtio.errors import CommandError, MonitorClosedError, MonitorError, MonitorTimeoutError, UsageError
+from pytest_virtio.errors import (
+    CommandError,
+    MonitorClosedError,
+    MonitorError,
+    MonitorTimeoutError,
+    UsageError,
+    VirtioError,
+)
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("COMMAND_SECONDS", "Execute", "Monitor")
+__all__ = ("COMMAND_SECONDS", "Command", "Execute", "Monitor", "Qmp")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +49,20 @@ class Execute(Protocol):
 
     def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
         """Execute it; ``timeout`` in seconds."""
+
+
+Command = tuple[str, Mapping[str, object] | None]
+"""A QMP command and its arguments."""
+
+
+class Qmp(Protocol):
+    """Where QMP commands are executed, one by one or many at once."""
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = ..., /) -> object:
+        """Execute a command and give its ``return`` member; ``timeout`` in seconds."""
+
+    def execute_all(self, commands: Sequence[Command], timeout: float, /) -> list[object | VirtioError]:
+        """Execute commands without waiting for one's answer to send the next; an answer or an error for each."""
 
 
 class _Loop:
@@ -142,13 +163,31 @@ class Monitor:
         :raises MonitorError: when the answer is no QMP.
         :raises UsageError: for arguments that JSON can't say, and for an impossible timeout.
         """
-        if self._loop.pid != os.getpid():
-            raise MonitorClosedError(command, f"it is process {self._loop.pid}'s, and this one was forked from it")
+        self._refuse_forked(command)
         message, deadline = _message(command, arguments), Deadline.after(timeout)
         try:
             return self._loop.run(deadline.remaining(), self._execute, command, message)
         except TimeoutError:
             raise MonitorTimeoutError(command, timeout) from None
+
+    def execute_all(self, commands: Sequence[Command], timeout: float) -> list[object | MonitorError]:
+        """Execute commands in their order, without waiting for one's answer to send the next.
+
+        :param timeout: seconds, for all of them.
+        :returns: what each ``return`` member is, or the error that :meth:`execute` would raise.
+        :raises MonitorClosedError: in a process that was forked from ours.
+        :raises UsageError: for arguments that JSON can't say, and for an impossible timeout.
+        """
+        names = [command for command, _ in commands]
+        self._refuse_forked(", ".join(dict.fromkeys(names)))
+        messages = [_message(command, arguments) for command, arguments in commands]
+        deadline = Deadline.after(timeout)
+        if not commands:
+            return []
+        try:
+            return self._loop.run(deadline.remaining() + STUCK_SECONDS, self._execute_all, names, messages, deadline)
+        except TimeoutError:
+            return [MonitorTimeoutError(name, timeout) for name in names]
 
     def close(self) -> None:
         """End the session; quiet when QEMU has ended it already."""
@@ -160,6 +199,25 @@ class Monitor:
                 self._peer.shutdown(socket.SHUT_RDWR)
         else:
             self._peer.close()
+
+    def _refuse_forked(self, command: str) -> None:
+        if self._loop.pid != os.getpid():
+            raise MonitorClosedError(command, f"it is process {self._loop.pid}'s, and this one was forked from it")
+
+    async def _execute_all(
+        self, names: Sequence[str], messages: Sequence[Message], deadline: Deadline
+    ) -> list[object | MonitorError]:
+        tasks = [asyncio.create_task(self._execute(*each)) for each in zip(names, messages, strict=True)]
+        try:
+            await asyncio.wait(tasks, timeout=deadline.remaining())
+        finally:
+            late = [task for task in tasks if task.cancel()]
+        # So that what is cancelled has been, and no error is left that nobody looks at.
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [
+            MonitorTimeoutError(name, deadline.seconds) if task in late else _answer_of(task)
+            for name, task in zip(names, tasks, strict=True)
+        ]
 
     async def _execute(self, command: str, message: Message) -> object:
         try:
@@ -176,6 +234,15 @@ class Monitor:
         # or a reply was too long), and trips over its own assertion when a command is still under way.
         with contextlib.suppress(Exception):
             await self._client.disconnect()
+
+
+def _answer_of(task: asyncio.Task[object]) -> object | MonitorError:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, MonitorError):
+        return error
+    raise error
 
 
 def _message(command: str, arguments: Mapping[str, object] | None) -> Message:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Literal, NamedTuple
 
-from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError
+from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError, UsageError
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("ANSWER_SECONDS", "Qtest", "Read", "Space", "Write")
@@ -28,6 +28,7 @@ ANSWER_SECONDS = 10.0
 """How long an answer may take. It takes some 50 µs unless QEMU's main loop is blocked."""
 MOST_POSTED = 64
 """QEMU answers each command by a send of its own, and a socket is full after some 270 of them."""
+AT_ONCE_BYTES = 1024
 LONGEST_LINE = 1 << 20
 SHORTEST_WAIT = 0.001
 MOMENT = 0.25
@@ -110,6 +111,23 @@ class Qtest:
                     if isinstance(operation, Read)
                 ]
         return values
+
+    def at_once(self, operations: Sequence[Read | Write]) -> list[int]:
+        """Do reads and writes without the guest getting a word in: what QEMU takes from the socket by one read it does
+        under its big lock, which a processor needs for each access to a register. That is up to 1,024 bytes
+        (qtest_can_read, seen in 7.2 to 11.1), some forty operations.
+
+        :raises UsageError: when they are too many for that.
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when it is gone.
+        """
+        lines = [_line(operation) for operation in operations]
+        if sum(len(line) + 1 for line in lines) > AT_ONCE_BYTES:
+            raise UsageError(f"{len(lines)} operations are too many to be done at once")
+        with self._turn("an exchange"):
+            # Alone: the answers to all that was sent before must have come.
+            self._ask([])
+            return self.exchange(operations)
 
     def read_block(self, address: int, length: int) -> bytes:
         """Read a stretch of memory space by one command, after all posted writes. QEMU chooses the accesses' widths.

@@ -52,7 +52,7 @@ def m68k(image: Path) -> Iterator[Qemu]:
     program = shutil.which(PROGRAM)
     if program is None:
         pytest.skip(f"no {PROGRAM}: it is in Debian's {PACKAGE}")
-    with Qemu.start(_line(program, image), Deadline.after(30), label="m68k", driven=RAM) as qemu:
+    with Qemu.start(_line(program, image), Deadline.after(30), label="m68k", memory=RAM, qtest=True) as qemu:
         # Without a kernel it begins at 0.
         qemu.memory.write(0, STOP)
         qemu.execute("cont")
