@@ -11,6 +11,7 @@ and janitor.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import selectors
@@ -42,6 +43,7 @@ QEMU_RANK = 1
 
 READY = b"@pv ready"
 WIRE = re.compile(r"((?:socket|file),id=(?P<id>\w+),(?:fd=|append=on,path=/proc/self/fd/))\d+")
+OURS = re.compile(r"memory-backend(-file)?[,=](id=)?pytest-virtio|qtest,|socket,id=qtest,")
 SPEAKER, AGENT = "console0", "console1"
 
 
@@ -60,7 +62,7 @@ class CommandLine:
 
         :raises BenchmarkError: when its private directory isn't to be seen in the command line.
         """
-        argv = tuple(shlex.split(virtio.vm.command_line))
+        argv = tuple(_without_ours(shlex.split(virtio.vm.command_line)))
         found = re.search(r"file=(/[^,]+)/blk0\.img", " ".join(argv))
         if found is None:
             raise BenchmarkError(f"no private image of blk0 in: {virtio.vm.command_line}")
@@ -77,6 +79,13 @@ class CommandLine:
         """The same arguments for other descriptors and another directory."""
         words = [word.replace(self.directory, str(directory)) for word in self.argv]
         return [WIRE.sub(lambda match: f"{match[1]}{descriptors[match['id']]}", word) for word in words]
+
+
+def _without_ours(words: list[str]) -> Iterator[str]:
+    """Less what only the plugin has a use for: RAM that it has mapped too, and the wire to the registers."""
+    for option, value in itertools.pairwise([*words, ""]):
+        if not OURS.match(option) and not OURS.match(value):
+            yield option
 
 
 def measure(pairs: int = PAIRS) -> list[Figure]:

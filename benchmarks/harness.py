@@ -140,8 +140,8 @@ def _environment(directory: Path) -> dict[str, str]:
 class _Body(Generic[T]):
     """A pytest plugin that runs a function where the tests would run."""
 
-    def __init__(self, function: Callable[[VirtioFactory], T]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[VirtioFactory], T], qemu: str) -> None:
+        self.function, self.qemu = function, qemu
         self.results: list[T] = []
         self.error: BaseException | None = None
 
@@ -149,18 +149,19 @@ class _Body(Generic[T]):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         ours = virtio_session(session.config)
         try:
-            self.results.append(self.function(VirtioFactory(ours, ours.settings.qemu)))
+            self.results.append(self.function(VirtioFactory(ours, self.qemu or ours.settings.qemu[0].program)))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - pytest would report it as an error of its own
             self.error = error
         return True
 
 
-def in_pytest(function: Callable[[VirtioFactory], T]) -> T:
+def in_pytest(function: Callable[[VirtioFactory], T], qemu: str = "") -> T:
     """Call ``function`` with the ``virtio_factory`` of a pytest session in this process, without other plugins.
 
+    :param qemu: the program, or the name of a release; by default what a run takes that is given none.
     :raises BenchmarkError: when the session doesn't get that far.
     """
-    body = _Body(function)
+    body = _Body(function, qemu)
     kept = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     try:

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
         Serial,
         Sound,
         Tablet,
+        VhostUserBlk,
     )
     from pytest_virtio.declare.guests import Firmware, Linux, Scripted
     from pytest_virtio.errors import (
+        BackendError,
         CommandError,
         DeviceStalledError,
         DisturbingQueryError,
@@ -111,15 +113,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "declare.devices": (
         "P9", "Balloon", "Blk", "Crypto", "Declaration", "Device", "Gpu", "Iommu", "Keyboard", "Mem", "Mouse", "Net",
-        "Pmem", "Rng", "Scsi", "Serial", "Sound", "Tablet",
+        "Pmem", "Rng", "Scsi", "Serial", "Sound", "Tablet", "VhostUserBlk",
     ),
     "declare.guests": ("Firmware", "Linux", "Scripted"),
     "errors": (
-        "CommandError", "DeviceStalledError", "DisturbingQueryError", "DriverError", "GuestError", "GuestPanicError",
-        "GuestSilentError", "GuestTimeoutError", "MissingError", "MonitorClosedError", "MonitorError",
-        "MonitorTimeoutError", "NeedsResetError", "NoPendingElement", "NotSupportedError", "QemuExitedError",
-        "QueueFullError", "ReplyError", "RequestFailedError", "RequestTimeoutError", "RingError", "UnknownNameError",
-        "UsageError", "VirtioAssertionError", "VirtioError",
+        "BackendError", "CommandError", "DeviceStalledError", "DisturbingQueryError", "DriverError", "GuestError",
+        "GuestPanicError", "GuestSilentError", "GuestTimeoutError", "MissingError", "MonitorClosedError",
+        "MonitorError", "MonitorTimeoutError", "NeedsResetError", "NoPendingElement", "NotSupportedError",
+        "QemuExitedError", "QueueFullError", "ReplyError", "RequestFailedError", "RequestTimeoutError", "RingError",
+        "UnknownNameError", "UsageError", "VirtioAssertionError", "VirtioError",
     ),
     "guest.scripted.driver": ("Driver",),
     "guest.scripted.drivers.balloon": ("BalloonDriver",),
@@ -175,6 +177,7 @@ __all__ = (
     "Pmem",
     "P9",
     "Sound",
+    "VhostUserBlk",
     "Device",
     "Declaration",
     "Scripted",
@@ -246,6 +249,7 @@ __all__ = (
     "MonitorTimeoutError",
     "MonitorClosedError",
     "QemuExitedError",
+    "BackendError",
     "GuestError",
     "GuestPanicError",
     "GuestSilentError",

@@ -13,6 +13,7 @@ VirtioError
 │   ├── MonitorTimeoutError     QEMU did not answer in time
 │   └── MonitorClosedError      the session has ended
 ├── QemuExitedError             QEMU is gone; carries how it ended and its last words
+├── BackendError                a vhost-user backend did not answer; carries its state, last words and command line
 ├── GuestError                  the guest's side
 │   ├── GuestPanicError         its kernel panicked
 │   ├── GuestSilentError        it said nothing in time
@@ -46,6 +47,7 @@ __all__ = (
     "MonitorTimeoutError",
     "MonitorClosedError",
     "QemuExitedError",
+    "BackendError",
     "GuestError",
     "GuestPanicError",
     "GuestSilentError",
@@ -163,6 +165,21 @@ class QemuExitedError(VirtioError):
         self.how, self.stderr = how, stderr
         said = f"; its stderr:\n{stderr}" if stderr else "; it wrote nothing to stderr"
         super().__init__(f"QEMU ended ({how})" + (f" during {during}" if during else "") + said)
+
+
+class BackendError(VirtioError):
+    """A vhost-user backend did not start, or did not answer as one.
+
+    :param id: the device that it serves.
+    :param what: what happened, the program's name in it.
+    :param stderr: its last words, already made safe to print.
+    :param command_line: as for a shell; its descriptors are of that run.
+    """
+
+    def __init__(self, id: str, what: str, stderr: str, command_line: str) -> None:
+        self.id, self.stderr, self.command_line = id, stderr, command_line
+        said = f"its stderr:\n{stderr}" if stderr else "it wrote nothing to stderr"
+        super().__init__(f"{id}: its backend {what}; {said}\nits command line: {command_line}")
 
 
 class GuestError(VirtioError):

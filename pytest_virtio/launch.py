@@ -1,4 +1,4 @@
-"""The order of things: private directory, QEMU, guest; and back.
+"""The order of things: private directory, backends, QEMU, guest; and back.
 
 Responsible for joining the rooms below into one running VM, and for ending it; must not know verbs or pytest. This
 is the only module that knows both guests and introspection.
@@ -6,27 +6,37 @@ is the only module that knows both guests and introspection.
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+from pytest_virtio.backend import storage_daemon
+from pytest_virtio.backend.daemon import Daemon, Service
+from pytest_virtio.backend.image import format_of
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.guests import Firmware, Guest, Linux, Scripted
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.errors import QemuExitedError, VirtioError
+from pytest_virtio.errors import MonitorError, QemuExitedError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.introspect.probe import check_status_query
-from pytest_virtio.introspect.query import Introspector
-from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.probe import status_query_ends
+from pytest_virtio.introspect.query import Queries
+from pytest_virtio.introspect.quirks import survives_queries
+from pytest_virtio.introspect.registers import Registers
+from pytest_virtio.introspect.survey import survey
+from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
 from pytest_virtio.vm.accelerator import Accelerator
 from pytest_virtio.vm.backends import PrivateFile
 from pytest_virtio.vm.capabilities import Capabilities
-from pytest_virtio.vm.cmdline import Plan, Wires
+from pytest_virtio.vm.cmdline import CommandLine, HandBackend, Plan, Wires
 from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.qemu import Qemu
 from pytest_virtio.vm.resolve import check_introspection, check_machine, resolve
 
@@ -35,7 +45,6 @@ __all__ = ("Host", "RunningGuest", "RunningVm", "launch")
 RunningGuest = ScriptedGuest | LinuxGuest | FirmwareGuest | None
 
 QUERY_SECONDS = 10.0
-QCOW2_MAGIC = b"QFI\xfb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class RunningVm:
     spec: VmSpec
     host: Host
     qemu: Qemu
+    backends: Mapping[str, Daemon]
+    """The vhost-user backends, by the id of the device that each serves."""
     guest: RunningGuest
     introspector: Introspector
     paths: dict[str, str]
@@ -80,28 +91,28 @@ class RunningVm:
         return self.introspector.status(self.paths[id], timeout)
 
     def close(self) -> None:
-        """End QEMU and all that came with it. May be called again."""
-        self.qemu.close()
+        """End the backends, QEMU and all that came with it. May be called again."""
+        _end(self.backends, self.qemu)
 
 
 def launch(spec: VmSpec, host: Host) -> RunningVm:
     """Start a VM.
 
     :raises MissingError: when this machine lacks something that the VM needs.
+    :raises BackendError: when a backend does not answer.
     :raises UsageError: when the declaration can't be met by this QEMU.
     :raises QemuExitedError: when QEMU refuses it; its stderr is in the message, a way to run it by hand in a note.
     """
     check_introspection(host.known)
-    if not isinstance(spec.guest, Scripted):
-        # The scripted guest reads its devices' status by itself.
-        check_status_query(host.known)
     check_machine(host.known, spec.machine)
     devices = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
     deadline = Deadline.after(spec.timeout)
     directory = workdir.make()
     try:
         boot = boot_of(spec.guest, spec.devices, directory)
-        plan = Plan(host.program, host.accelerator.name, spec, devices, boot)
+        plan = Plan(
+            host.program, host.accelerator.name, spec, devices, boot, monitor_object="monitor-qmp" in host.known.objects
+        )
         return _start(plan, host, directory, deadline)
     except BaseException:
         workdir.remove(directory)
@@ -109,36 +120,90 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
 
 
 def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> RunningVm:
-    by_hand = cmdline.by_hand(plan)
-    consoles = _consoles(plan.spec.guest)
+    services = storage_daemon.services(plan)
+    by_hand = cmdline.by_hand(plan, {service.id: _by_hand(service) for service in services})
+    backends: dict[str, Daemon] = {}
     qemu: Qemu | None = None
     try:
-        qemu = Qemu.start(
-            lambda wires: _build(plan, wires),
-            deadline,
-            label=plan.spec.machine,
-            consoles=consoles,
-            directory=directory,
-            driven=plan.spec.memory if isinstance(plan.spec.guest, Scripted) else 0,
-        )
-        introspector = Introspector(qemu.execute, lambda: check_status_query(host.known))
-        paths = _paths(introspector, plan.spec)
+        _start_backends(services, backends, directory, deadline)
+        surveyed = _needs_survey(plan, host)
+        # Nothing may run yet when the devices are looked at; where the guest is scripted, nothing does.
+        held = surveyed and not plan.boot.paused and not plan.boot.halted
+        qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline)
         guest = _guest(plan.spec, qemu)
-        return RunningVm(plan.spec, host, qemu, guest, introspector, paths, qemu.child.argv, by_hand, deadline)
+        infos = Queries(qemu).devices(QUERY_SECONDS)
+        introspector = _introspector(plan, host, qemu, guest, backends, infos, surveyed=surveyed)
+        if held:
+            qemu.execute("cont")
+        paths = _paths(infos, plan.spec)
+        return RunningVm(
+            plan.spec, host, qemu, backends, guest, introspector, paths, qemu.child.argv, by_hand, deadline
+        )
     except BaseException as error:
-        if isinstance(error, QemuExitedError):
-            error.add_note(f"to run it by hand:\n{by_hand}")
-        if qemu is not None:
-            qemu.close()
+        if isinstance(error, QemuExitedError | MonitorError):
+            _add_notes(error, backends, by_hand)
+        _end(backends, qemu)
         raise
+
+
+def _by_hand(service: Service) -> HandBackend:
+    socket = cmdline.HAND_DIRECTORY / f"{service.id}.sock"
+    return HandBackend(service.build(cmdline.HAND_DIRECTORY, socket), socket)
+
+
+def _start_backends(
+    services: tuple[Service, ...], backends: dict[str, Daemon], directory: Path, deadline: Deadline
+) -> None:
+    """Start them all, then wait for each."""
+    for service in services:
+        with uninterrupted():
+            backends[service.id] = Daemon.start(service, directory, _make_files)
+    for backend in backends.values():
+        backend.await_answer(deadline)
+
+
+def _start_qemu(plan: Plan, backends: Mapping[str, Daemon], directory: Path, deadline: Deadline) -> Qemu:
+    qemu = Qemu.start(
+        lambda wires: _build(plan, wires),
+        deadline,
+        label=plan.spec.machine,
+        consoles=_consoles(plan.spec.guest),
+        directory=directory,
+        memory=plan.spec.memory,
+        qtest=True,
+        backends={id: backend.connection for id, backend in backends.items()},
+    )
+    for backend in backends.values():
+        backend.hand_over()
+    return qemu
+
+
+def _add_notes(error: QemuExitedError | MonitorError, backends: Mapping[str, Daemon], by_hand: str) -> None:
+    """What may explain that QEMU did not start."""
+    for id, backend in backends.items():
+        error.add_note(f"{id}'s backend, {backend.account()}")
+    error.add_note(f"to run it by hand:\n{by_hand}")
+
+
+def _end(backends: Mapping[str, Daemon], qemu: Qemu | None) -> None:
+    """The backends first: while one hangs, QEMU may hang too."""
+    with uninterrupted(), contextlib.ExitStack() as steps:
+        if qemu is not None:
+            steps.callback(qemu.close)
+        for backend in backends.values():
+            steps.callback(backend.close)
 
 
 def _build(plan: Plan, wires: Wires) -> tuple[str, ...]:
     """The arguments for these wires; makes the files that they name."""
     line = cmdline.command_line(plan, wires)
+    _make_files(line)
+    return line.argv
+
+
+def _make_files(line: CommandLine) -> None:
     for file in line.files:
         _make(file)
-    return line.argv
 
 
 def _make(file: PrivateFile) -> None:
@@ -146,9 +211,10 @@ def _make(file: PrivateFile) -> None:
         file.path.mkdir()
         return
     with file.path.open("xb") as new:
-        new.truncate(file.size - len(file.end))
-        new.seek(0, os.SEEK_END)
-        new.write(file.end)
+        new.truncate(file.size)
+        for offset, content in file.content.items():
+            new.seek(offset)
+            new.write(content)
 
 
 def _with_format(declaration: Declaration) -> Declaration:
@@ -162,14 +228,7 @@ def _with_format(declaration: Declaration) -> Declaration:
 
 
 def _formatted(disk: Disk) -> Disk:
-    if disk.path is None or disk.format:
-        return disk
-    try:
-        with disk.path.open("rb") as image:
-            magic = image.read(len(QCOW2_MAGIC))
-    except OSError as error:
-        raise VirtioError(f"image {str(disk.path)!r} can't be read: {error.strerror}") from error
-    return replace(disk, format="qcow2" if magic == QCOW2_MAGIC else "raw")
+    return disk if disk.path is None or disk.format else replace(disk, format=format_of(disk.path))
 
 
 def _consoles(guest: Guest) -> int:
@@ -186,16 +245,54 @@ def _guest(spec: VmSpec, qemu: Qemu) -> RunningGuest:
     return None
 
 
-def _paths(introspector: Introspector, spec: VmSpec) -> dict[str, str]:
-    by_id = {_id_of(info.path): info.path for info in introspector.devices(QUERY_SECONDS)}
+def _needs_survey(plan: Plan, host: Host) -> bool:
+    """Whether some device can't be asked for its status by QEMU's own query."""
+    named = [word.partition(",")[0] for option, word in pairwise(plan.spec.args) if option == "-device"]
+    types = [*(device.type for device in plan.devices), *named]
+    return bool(status_query_ends(host.known)) or not all(survives_queries(t, host.known.version) for t in types)
+
+
+def _paused(plan: Plan) -> Plan:
+    return replace(plan, boot=replace(plan.boot, paused=True))
+
+
+def _introspector(
+    plan: Plan,
+    host: Host,
+    qemu: Qemu,
+    guest: RunningGuest,
+    backends: Mapping[str, Daemon],
+    infos: tuple[VirtioInfo, ...],
+    *,
+    surveyed: bool,
+) -> Introspector:
+    def offered_by_backend(id: str) -> int | None:
+        return backends[id].features if id in backends else None
+
+    def acknowledged(id: str, base: int | None, timeout: float) -> int | None:
+        return None if guest is None else guest.acknowledged(id, base, timeout)
+
+    known = survey(qemu.execute, qemu.qtest, infos, offered_by_backend) if surveyed else ()
+    return Introspector(
+        qemu,
+        host.known.version,
+        status_query_ends(host.known),
+        qemu.memory,
+        Registers(qemu, qemu.qtest, known, acknowledged),
+        _types(plan, qemu, infos),
+    )
+
+
+def _types(plan: Plan, qemu: Qemu, infos: tuple[VirtioInfo, ...]) -> dict[str, str]:
+    """The devices' QEMU types by id; those that were not declared are of further arguments."""
+    declared = {device.declaration.name: device.type for device in plan.devices}
+    others = [info for info in infos if info.id not in declared]
+    asked = [("qom-get", {"path": info.proxy, "property": "type"}) for info in others]
+    told = qemu.execute_all(asked, QUERY_SECONDS)
+    return declared | {info.id: str(type) for info, type in zip(others, told, strict=True)}
+
+
+def _paths(infos: tuple[VirtioInfo, ...], spec: VmSpec) -> dict[str, str]:
+    by_id = {info.id: info.path for info in infos}
     declared = [d.name for d in spec.devices if d.name in by_id]
     return {id: by_id[id] for id in [*declared, *sorted(set(by_id) - set(declared))]}
-
-
-def _id_of(path: str) -> str:
-    """``net0`` of ``/machine/peripheral/net0/virtio-backend``; what has no id is called as QOM calls it.
-
-    On virtio-mmio the device is the path's last part, without ``virtio-backend``.
-    """
-    parts = path.removesuffix("/virtio-backend").split("/")
-    return parts[-1] if parts[-2:-1] == ["peripheral"] else "/".join(parts[2:])

@@ -20,6 +20,7 @@ __all__ = (
     "Cryptodev",
     "Audiodev",
     "Ports",
+    "StorageDaemon",
 )
 
 
@@ -90,4 +91,23 @@ class Ports:
     count: int
 
 
-Backend = NoBackend | Netdev | Disk | ScsiDisk | Directory | RamMemory | FileMemory | Cryptodev | Audiodev | Ports
+@dataclass(frozen=True, slots=True)
+class StorageDaemon:
+    """``disk``, served by a ``qemu-storage-daemon`` of the VM's own over vhost-user."""
+
+    disk: Disk
+
+
+Backend = (
+    NoBackend
+    | Netdev
+    | Disk
+    | ScsiDisk
+    | Directory
+    | RamMemory
+    | FileMemory
+    | Cryptodev
+    | Audiodev
+    | Ports
+    | StorageDaemon
+)

@@ -23,6 +23,7 @@ from pytest_virtio.declare.backends import (
     Ports,
     RamMemory,
     ScsiDisk,
+    StorageDaemon,
 )
 from pytest_virtio.declare.sizes import Size, parse_size
 from pytest_virtio.errors import UsageError
@@ -47,6 +48,7 @@ __all__ = (
     "Pmem",
     "P9",
     "Sound",
+    "VhostUserBlk",
     "Device",
     # What they give
     "Declaration",
@@ -262,6 +264,30 @@ def P9(
 def Sound(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
     """A virtio sound device (QEMU 8.2 and later) that plays to nowhere."""
     return _declare("sound", "virtio-sound", spec.SOUND, id, driver, Audiodev(), properties)
+
+
+def VhostUserBlk(
+    path: str | Path | None = None,
+    *,
+    size: Size = DISK_SIZE,
+    format: str | None = None,
+    id: str | None = None,
+    driver: Driver = _EXPECTED,
+    **properties: Property,
+) -> Declaration:
+    """A virtio block device whose rings are served by another process, ``qemu-storage-daemon``, over vhost-user.
+
+    Its default id is ``vublk0``. It has as many queues as the VM has CPUs, or ``num_queues=``.
+
+    :param path: an image of yours, raw or qcow2. It is opened through a disposable overlay only: no test changes it,
+        and the guest may write. Without it the device gets a private, empty image.
+    :param size: size of the private image: bytes, or ``"64M"``.
+    :param format: the image's format, ``"raw"`` or ``"qcow2"``; seen from its first bytes by default.
+    :raises UsageError: for an impossible id or size, or an image that is not there.
+    """
+    return _declare(
+        "vublk", "vhost-user-blk", spec.BLK, id, driver, StorageDaemon(_disk(path, size, format)), properties
+    )
 
 
 def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:

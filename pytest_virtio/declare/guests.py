@@ -19,7 +19,7 @@ FeatureList = Collection[str | int]
 
 _BY_DEVICE = "write sets of features by device: {'blk0': {'VIRTIO_F_VERSION_1', 'MQ'}}"
 
-FIRMWARE_DRIVES = frozenset({"net", "blk", "scsi"})
+FIRMWARE_DRIVES = frozenset({"net", "blk", "scsi", "vublk"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ class FirmwareGuest:
         driven = [d.name for d in devices if d.driver and d.kind in self._settings.drives]
         await_driver_ok(driven, status_of, deadline, self._check)
 
+    def acknowledged(self, id: str, base: int | None, timeout: float) -> None:
+        """Firmware can't be asked what its driver acknowledged."""
+
     def run(self, command: str | bytes, timeout: float = 0.0) -> NoReturn:
         """Firmware has no shell.
 

@@ -13,17 +13,25 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pytest_virtio.declare.devices import Declaration
-from pytest_virtio.errors import DeviceStalledError, GuestSilentError, NotSupportedError
+from pytest_virtio.errors import DeviceStalledError, GuestError, GuestSilentError, NotSupportedError
 from pytest_virtio.guest.health import Health
 from pytest_virtio.guest.ready import StatusOf, await_driver_ok
 from pytest_virtio.guest.shell import RUN_SECONDS, CommandResult, Shell, decoded
 from pytest_virtio.render import escape
+from pytest_virtio.spec.status import DeviceStatus
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Stream
 from pytest_virtio.vm.qemu import Qemu
 
 __all__ = ("CommandResult", "GuestDevice", "LinuxGuest")
 
+READ_FEATURES = (
+    "while read -r range colon name rest; do case $range in {base:08x}-*) break;; esac; done < /proc/iomem; "
+    "cd /sys/bus/platform/devices/$name/virtio*/ && read -r status < status && read -r features < features && "
+    "echo $status $features"
+)
+"""A shell command: the status and the features of the virtio device whose MMIO registers are at an address.
+By words of the shell itself: a process takes tens of milliseconds to start there."""
 READY = re.compile(rb"@pv ready 1\s")
 
 
@@ -66,6 +74,23 @@ class LinuxGuest:
         wanted = [d for d in devices if d.driver]
         self._refuse_driverless(wanted, status_of)
         await_driver_ok([d.name for d in wanted], status_of, deadline, self._health.check, self._module_trouble())
+
+    def acknowledged(self, id: str, base: int | None, timeout: float) -> int | None:
+        """The feature bits that the kernel's driver acknowledged, by its sysfs; None of a device on PCI, where
+        registers tell them as soon as sysfs does, and while the guest or the driver is not up.
+
+        :param base: the device's address on MMIO.
+        :param timeout: seconds.
+        :raises QemuExitedError: when QEMU ends.
+        """
+        if base is None or not self._announced:
+            return None
+        try:
+            told = self.run(READ_FEATURES.format(base=base), timeout)
+        except GuestError:
+            # It may have panicked, or hang: then nobody knows.
+            return None
+        return acknowledged_features(told.output.decode(errors="replace"))
 
     def run(self, command: str | bytes, timeout: float = RUN_SECONDS) -> CommandResult:
         """Run a command in the guest's shell, with an empty standard input. Threads may run several at a time.
@@ -137,6 +162,17 @@ class LinuxGuest:
             f"{id}: the guest's kernel has no driver for it (virtio device id {device_id}). "
             "Give one by --virtio-modules=DIR or Linux(modules=[...]), or declare the device with driver=None."
         )
+
+
+def acknowledged_features(sysfs: str) -> int | None:
+    """The features of a device by its ``status`` and ``features`` in sysfs; None until the driver has decided.
+
+    :param sysfs: the two files' contents; ``features`` has a character for each bit, bit 0 first.
+    """
+    found = re.fullmatch(r"0x([0-9a-f]{1,8})\s+([01]{1,128})\s*", sysfs)
+    if found is None or not int(found[1], 16) & (DeviceStatus.FEATURES_OK | DeviceStatus.DRIVER_OK):
+        return None
+    return int(found[2][::-1], 2)
 
 
 def _devices(announced: bytes) -> tuple[GuestDevice, ...]:

@@ -6,13 +6,15 @@ undisturbing ways only and never stops the VM. Must not know pytest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_virtio import render
-from pytest_virtio.errors import VirtioError
+from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.handle.findings import QUEUES_SHOWN, Findings, ask
 from pytest_virtio.launch import RunningGuest, RunningVm
+from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.verdict import stage
 from pytest_virtio.vm.deadline import Deadline
@@ -23,11 +25,6 @@ __all__ = ("Section", "report")
 DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
 CONSOLE_LIMIT = 8 * 1024
-QUEUES_SHOWN = 16
-DEVICES_SHOWN = 64
-
-Answer = VirtioStatus | str
-"""What a device answered, or why it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +41,10 @@ def report(running: RunningVm, seconds: float = DUMP_SECONDS) -> tuple[Section, 
 
     It never raises, and takes no longer than ``seconds`` (and what rendering takes), also when QEMU answers nothing.
     """
-    deadline = Deadline.after(seconds)
-    shown = list(running.paths)[:DEVICES_SHOWN]
-    answers = {id: _attempt(running, id, deadline) for id in shown}
+    findings = ask(running, Deadline.after(seconds))
     makers: dict[str, Callable[[], Section]] = {
-        "virtio: verdict": lambda: _verdict(running, answers),
-        **{f"virtio: {id}": _maker_of_device(running, id, answer, deadline) for id, answer in answers.items()},
+        "virtio: verdict": lambda: _verdict(running, findings),
+        **{f"virtio: {id}": _maker_of_device(running, id, findings) for id in findings.devices},
         **_surroundings(running),
     }
     return tuple(_made(title, make) for title, make in makers.items())
@@ -64,26 +59,9 @@ def _made(title: str, make: Callable[[], Section]) -> Section:
     return Section(section.title, render.escape(section.text, SECTION_LIMIT, keep="head"), section.data)
 
 
-def _attempt(running: RunningVm, id: str, deadline: Deadline) -> Answer:
-    """The answer, or why there is none. The time that is left is shared: a QEMU that hangs is asked once."""
-    if not running.qemu.running:
-        return "QEMU has ended"
-    if deadline.passed():
-        return "not asked: the time for the report is over"
-    try:
-        return running.status(id, deadline.remaining())
-    except Exception as error:  # noqa: BLE001 - as above
-        return _in_short(error)
-
-
-def _in_short(error: Exception) -> str:
-    said = str(error).partition("\n")[0]
-    return said if isinstance(error, VirtioError) else f"a bug of pytest-virtio: {error!r}"
-
-
-def _verdict(running: RunningVm, answers: dict[str, Answer]) -> Section:
-    lines = [f"{id}: {_judged(answer)}" for id, answer in answers.items()]
-    hidden = len(running.paths) - len(answers)
+def _verdict(running: RunningVm, findings: Findings) -> Section:
+    lines = [f"{id}: {_judged(answer)}" for id, answer in findings.devices.items()]
+    hidden = len(running.paths) - len(findings.devices)
     more = [f"and {hidden} more devices, not shown"] if hidden > 0 else []
     return Section(
         "virtio: verdict", "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, _how(running)])
@@ -91,11 +69,16 @@ def _verdict(running: RunningVm, answers: dict[str, Answer]) -> Section:
 
 
 def _state(running: RunningVm) -> Iterator[str]:
-    """What is wrong with the VM as a whole."""
+    """What is wrong with the VM as a whole, or with what serves its devices."""
     if not running.qemu.running:
         yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
     elif running.qemu.child.stopped:
         yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
+    for id, backend in running.backends.items():
+        if not backend.child.running:
+            yield f"{id}: its backend has ended ({backend.child.how()})"
+        elif backend.child.stopped:
+            yield f"{id}: its backend is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it serves nothing"
 
 
 def _how(running: RunningVm) -> str:
@@ -105,7 +88,7 @@ def _how(running: RunningVm) -> str:
     return f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})"
 
 
-def _judged(answer: Answer) -> str:
+def _judged(answer: VirtioStatus | str) -> str:
     if isinstance(answer, str):
         return f"no answer: {answer}"
     broken = "; broken: QEMU met an error in a ring" if answer.broken else ""
@@ -113,50 +96,49 @@ def _judged(answer: Answer) -> str:
     return stage(answer.status).value + broken + paused
 
 
-def _maker_of_device(running: RunningVm, id: str, answer: Answer, deadline: Deadline) -> Callable[[], Section]:
-    return lambda: _device(running, id, answer, deadline)
+def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callable[[], Section]:
+    return lambda: _device(running.paths[id], id, findings)
 
 
-def _device(running: RunningVm, id: str, answer: Answer, deadline: Deadline) -> Section:
+def _device(path: str, id: str, findings: Findings) -> Section:
+    answer = findings.devices[id]
     if isinstance(answer, str):
         return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
-    path = running.paths[id]
-    lines = [*render.virtio_status(path, answer), *_declined(answer), *_queues(running, path, answer, deadline)]
+    lines = [
+        *render.virtio_status(path, answer),
+        *_declined(answer),
+        f"source: {answer.source}",
+        *_queues(path, answer, findings.queues[id]),
+    ]
     return Section(f"virtio: {id}", "\n".join(lines), _plain(answer))
 
 
 def _declined(status: VirtioStatus) -> Iterator[str]:
     """What the driver had the choice of and did not take; bit 30, which only says that the bus is PCI, left out."""
+    if status.guest_features.untold:
+        return
     declined = [name for name in status.host_features - status.guest_features if name != "VIRTIO_F_BAD_FEATURE"]
     if status.guest_features.bits and declined:
         yield f"offered, not acknowledged: {', '.join(declined)}"
 
 
-def _queues(running: RunningVm, path: str, status: VirtioStatus, deadline: Deadline) -> Iterator[str]:
-    """The queues that a driver has set up. Those of a running vhost device are left alone: asking stops the ring."""
+def _queues(path: str, status: VirtioStatus, queues: Mapping[int, VirtQueueStatus | str]) -> Iterator[str]:
+    """The queues that a driver has set up."""
     if status.num_vqs is None:
         yield f"queues: not shown, for {status.source} does not tell how many there are"
         return
-    if status.vhost_started:
-        yield "queues: not shown, for asking would disturb them (vhost)"
+    reasons = {answer for answer in queues.values() if isinstance(answer, str)}
+    if len(queues) > 1 and len(reasons) == 1 and all(answer in reasons for answer in queues.values()):
+        yield f"queues: no answer: {reasons.pop()}"
         return
-    for index in range(min(status.num_vqs, QUEUES_SHOWN)):
-        if deadline.passed():
-            yield f"queue {index}: not asked: the time for the report is over"
-            return
-        yield from _queue(running, path, index, deadline)
-    if status.num_vqs > QUEUES_SHOWN:
-        yield f"and {status.num_vqs - QUEUES_SHOWN} more queues, not shown"
-
-
-def _queue(running: RunningVm, path: str, index: int, deadline: Deadline) -> Iterator[str]:
-    try:
-        queue = running.introspector.queue_status(path, index, deadline.remaining())
-    except Exception as error:  # noqa: BLE001 - as above
-        yield f"queue {index}: no answer: {_in_short(error)}"
-        return
-    if queue.vring_desc:
-        yield from render.virtio_queue_status(path, queue)
+    for index, answer in queues.items():
+        if isinstance(answer, str):
+            yield f"queue {index}: no answer: {answer}"
+        elif answer.vring_desc:
+            yield from render.virtio_queue_status(path, answer)
+            yield f"  source: {answer.source}"
+    if status.num_vqs > len(queues):
+        yield f"and {status.num_vqs - len(queues)} more queues, not shown"
 
 
 def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
@@ -164,8 +146,13 @@ def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
     return {
         **_guest(running.guest),
         "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
+        **{f"{id} backend stderr": _maker_of_backend(id, backend) for id, backend in running.backends.items()},
         "reproduce": lambda: Section("reproduce", running.by_hand),
     }
+
+
+def _maker_of_backend(id: str, backend: Daemon) -> Callable[[], Section]:
+    return lambda: Section(f"{id} backend stderr", backend.account())
 
 
 def _guest(guest: RunningGuest) -> dict[str, Callable[[], Section]]:
@@ -198,11 +185,12 @@ def _tail(stream: Stream) -> str:
 
 
 def _plain(status: VirtioStatus) -> dict[str, object]:
-    """The fields of a status as JSON has them; sets of names are sorted lists."""
+    """The fields of a status as JSON has them; sets of names are sorted lists, and null where nobody tells."""
     fields = ("name", "device_id", "vhost_started", "broken", "started", "vm_running", "num_vqs", "source")
-    sets: Iterable[tuple[str, Iterable[str]]] = (
-        ("status", sorted(status.status)),
-        ("guest_features", status.guest_features.names),
-        ("host_features", status.host_features.names),
-    )
-    return {**{name: getattr(status, name) for name in fields}, **{name: list(names) for name, names in sets}}
+    guest = status.guest_features
+    return {
+        **{name: getattr(status, name) for name in fields},
+        "status": sorted(status.status),
+        "guest_features": None if guest.untold else list(guest.names),
+        "host_features": list(status.host_features.names),
+    }

@@ -7,6 +7,8 @@ What is in a directory made here::
     bin/qemu-system-x86_64        a script, to be started
     libexec/qemu-system-x86_64    what it executes: the loader (ld.so) that came along, under QEMU's name
     libexec/qemu-bundle           a link to files/, see :func:`_add_bundle`
+
+and the same for the storage daemon, where the packages have it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from pathlib import Path
 from pytest_virtio.errors import MissingError
 
 from . import packages, selfcheck
+from .apt import checked
 
-__all__ = ("BINARY", "FORMAT", "fill")
+__all__ = ("BINARY", "FORMAT", "STORAGE_DAEMON", "fill")
 
 BINARY = "qemu-system-x86_64"
-FORMAT = "2"
+STORAGE_DAEMON = "qemu-storage-daemon"
+FORMAT = "3"
 """Of what this module makes of packages; another number makes other entries in the cache."""
 
 # A quarter of the size or more, of use to those who read or look at a window; qemu-system-i386 is a second QEMU.
@@ -31,6 +35,8 @@ _UNNEEDED = (
     *(f"usr/share/{name}" for name in ("doc", "man", "info", "locale", "icons", "fonts", "perl", "iso-codes")),
     *("usr/bin/qemu-system-i386", "usr/lib/systemd", "usr/lib/udev"),
 )
+
+_START_SECONDS = 60
 
 
 def fill(
@@ -50,11 +56,14 @@ def fill(
     packages.unpack(found, files)
     _remove_unneeded(files)
     _need(files / "usr" / "bin" / BINARY)
-    _add_bundle(directory)
+    programs = [name for name in (BINARY, STORAGE_DAEMON) if (files / "usr" / "bin" / name).is_file()]
+    _add_bundle(directory, programs)
     progress("starting it once, to see that it runs on files of its own alone")
-    _write_script(directory, directory)
+    _write_scripts(directory, directory, programs)
     selfcheck.check(directory / "bin" / BINARY, directory, whole=whole)
-    _write_script(directory, final)
+    for name in programs[1:]:
+        checked([str(directory / "bin" / name), "--version"], _START_SECONDS)
+    _write_scripts(directory, final, programs)
 
 
 def _remove_unneeded(files: Path) -> None:
@@ -71,8 +80,8 @@ def _need(path: Path) -> None:
         raise MissingError(f"the packages hold no {path.name}: install QEMU and name it by --virtio-qemu")
 
 
-def _add_bundle(directory: Path) -> None:
-    """Let QEMU find everything below ``files``.
+def _add_bundle(directory: Path, programs: Iterable[str]) -> None:
+    """Let the programs find everything below ``files``.
 
     Since cf60ccc330 ("cutils: Introduce bundle mechanism", in 7.1) a ``qemu-bundle`` beside the program that runs
     (``/proc/self/exe``: the loader, here) stands in front of every path that QEMU was built with. Without it a module
@@ -81,7 +90,8 @@ def _add_bundle(directory: Path) -> None:
     """
     libexec = directory / "libexec"
     libexec.mkdir()
-    (libexec / BINARY).hardlink_to(_loader(directory / "files"))
+    for name in programs:
+        (libexec / name).hardlink_to(_loader(directory / "files"))
     (libexec / "qemu-bundle").symlink_to("../files")
 
 
@@ -93,22 +103,22 @@ def _loader(files: Path) -> Path:
     return found
 
 
-def _write_script(directory: Path, final: Path) -> None:
-    script = directory / "bin" / BINARY
-    script.parent.mkdir(exist_ok=True)
-    script.write_text("".join(f"{line}\n" for line in _script(directory / "files", final)))
-    script.chmod(0o755)
+def _write_scripts(directory: Path, final: Path, programs: Iterable[str]) -> None:
+    for name in programs:
+        script = directory / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("".join(f"{line}\n" for line in _script(directory / "files", final, name)))
+        script.chmod(0o755)
 
 
-def _script(files: Path, final: Path) -> Iterator[str]:
+def _script(files: Path, final: Path, name: str) -> Iterator[str]:
     """``--library-path`` holds for this program alone; what QEMU starts is the machine's, with its libraries."""
     libraries = ":".join(str(final / "files" / path) for path in _library_directories(files))
-    program = final / "files" / "usr" / "bin" / BINARY
     yield "#!/bin/sh"
     yield "# Made by pytest-virtio: QEMU as unpacked from Debian's or Ubuntu's packages, with all that it needs."
     yield "unset LD_LIBRARY_PATH QEMU_MODULE_DIR"
-    loader = [str(final / "libexec" / BINARY), "--inhibit-cache", "--library-path", libraries]
-    yield f'exec {shlex.join([*loader, str(program)])} "$@"'
+    loader = [str(final / "libexec" / name), "--inhibit-cache", "--library-path", libraries]
+    yield f'exec {shlex.join([*loader, str(final / "files" / "usr" / "bin" / name)])} "$@"'
 
 
 def _library_directories(files: Path) -> list[Path]:

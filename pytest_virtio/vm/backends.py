@@ -7,7 +7,7 @@ around it, nor start, open or look at anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from pytest_virtio.declare.backends import (
     Ports,
     RamMemory,
     ScsiDisk,
+    StorageDaemon,
 )
 from pytest_virtio.errors import MissingError
 
-__all__ = ("Parts", "PrivateFile", "backend_parts", "keyval")
+__all__ = ("Parts", "PrivateFile", "backend_parts", "keyval", "vhost_user_chardev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class PrivateFile:
 
     path: Path
     size: int | None = None
-    end: bytes = b""
-    """What stands at its end; the rest is zeros."""
+    content: Mapping[int, bytes] = field(default_factory=dict)
+    """What stands in it, by offset; the rest is zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +142,14 @@ def _(backend: Ports, id: str, directory: Path) -> Parts:
         f"virtserialport,id={name}.dev,bus={id}.0,chardev={name},name={id}.{n}" for n, name in enumerate(names)
     )
     return Parts(options=chardevs, children=ports)
+
+
+@backend_parts.register
+def _(backend: StorageDaemon, id: str, directory: Path) -> Parts:
+    # How the chardev is connected is another matter for us than for who starts the VM by hand.
+    return Parts(properties={"chardev": vhost_user_chardev(id)})
+
+
+def vhost_user_chardev(id: str) -> str:
+    """The id of the chardev that a device speaks vhost-user over."""
+    return f"{id}.vhost-user"

@@ -33,7 +33,7 @@ __all__ = ("Capabilities", "capabilities", "find_program", "memory_of")
 T = TypeVar("T")
 
 PROBE_SECONDS = 20.0
-SCHEMA = 3
+SCHEMA = 4
 """Raised when what is remembered changes its shape."""
 
 _BASES = ("virtio-device", "virtio-pci", "virtio-ccw-device")
@@ -57,6 +57,8 @@ class Capabilities:
     """Each virtio device type that ``-device`` takes, with its properties."""
     other_types: frozenset[str]
     """The types of other devices."""
+    objects: frozenset[str] = frozenset()
+    """The types that ``-object`` takes."""
 
     def property_name(self, type: str, spelled: str) -> str:
         """QEMU's own spelling of a property: ``host_mtu`` as it is, ``disable-legacy`` for ``disable_legacy``.
@@ -137,6 +139,7 @@ def _recall(path: Path) -> Capabilities | None:
             machines=frozenset(data["machines"]),
             devices={name: tuple(properties) for name, properties in data["devices"].items()},
             other_types=frozenset(data["other_types"]),
+            objects=frozenset(data["objects"]),
         )
     except (KeyError, TypeError, AttributeError):
         # Absent, or not ours any more: ask again.
@@ -190,6 +193,7 @@ def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
         machines=_names(machines) | _names(machines, "alias"),
         devices=dict.fromkeys(sorted(virtio), ()),
         other_types=devices - virtio,
+        objects=_names(qemu.execute("qom-list-types", {"implements": "user-creatable", "abstract": False})),
     )
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
-from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk
+from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk, StorageDaemon
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.vm.backends import Parts, PrivateFile, backend_parts, keyval
+from pytest_virtio.vm.backends import Parts, PrivateFile, backend_parts, keyval, vhost_user_chardev
 
 __all__ = (
+    "HAND_DIRECTORY",
     "Boot",
     "CommandLine",
+    "HandBackend",
     "Plan",
     "ResolvedDevice",
     "Wires",
@@ -36,6 +39,8 @@ HALT_BYTES = 65536
 HALT = bytes.fromhex("faf4ebfd").ljust(16, b"\0")
 """x86 begins 16 bytes below the end of its ROM: cli; hlt; jump back to hlt."""
 
+_BOOTABLE = (Disk, ScsiDisk, Netdev, StorageDaemon)
+
 HAND_DIRECTORY = Path("virtio-repro")
 """Where the command line for people keeps its files: below their current directory."""
 
@@ -43,19 +48,20 @@ HAND_DIRECTORY = Path("virtio-repro")
 @dataclass(frozen=True, slots=True)
 class Wires:
     """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console; guest RAM
-    as a memory file and the qtest socket where a guest is driven from outside."""
+    as a memory file, the qtest socket, and by device id the connections to vhost-user backends."""
 
     directory: Path
     monitor: int
     consoles: tuple[int, ...] = ()
     memory: int | None = None
     qtest: int | None = None
+    backends: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that is inherited."""
         outside = (fd for fd in (self.memory, self.qtest) if fd is not None)
-        return (self.monitor, *self.consoles, *outside)
+        return (self.monitor, *self.consoles, *outside, *self.backends.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ class Plan:
     """All that a command line is made of, but for the wires.
 
     :param devices: the declarations of ``spec``, resolved against the binary.
+    :param monitor_object: whether the monitor is an object to this QEMU.
     """
 
     program: Path
@@ -96,6 +103,7 @@ class Plan:
     spec: VmSpec
     devices: tuple[ResolvedDevice, ...]
     boot: Boot
+    monitor_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,14 @@ class CommandLine:
 
     argv: tuple[str, ...]
     files: tuple[PrivateFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandBackend:
+    """A vhost-user backend as a person would start it: it makes and listens on ``socket``."""
+
+    line: CommandLine
+    socket: Path
 
 
 def probe(program: Path, wires: Wires) -> tuple[str, ...]:
@@ -127,32 +143,64 @@ def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wire
 def command_line(plan: Plan, wires: Wires) -> CommandLine:
     """The command line of a VM."""
     consoles = [_console(n, fd, plan.spec.machine) for n, fd in enumerate(wires.consoles)]
-    wiring = (*_monitor(wires.monitor), *(word for words in consoles for word in words), *_shared(plan, wires))
+    connected = [word for id, fd in wires.backends.items() for word in _vhost_user(id, f"fd={fd}")]
+    wiring = (
+        *_monitor(wires.monitor, as_object=plan.monitor_object),
+        *(word for words in consoles for word in words),
+        *_shared(plan, wires),
+        *connected,
+    )
     return _assemble(plan, wires.directory, wiring)
 
 
-def by_hand(plan: Plan) -> str:
-    """A shell script that starts the same VM by hand, its console and monitor on the terminal."""
+def by_hand(plan: Plan, backends: Mapping[str, HandBackend] = MappingProxyType({})) -> str:
+    """A shell script that starts the same VM by hand, its console and monitor on the terminal.
+
+    :param backends: the vhost-user backends that it needs, by device id.
+    """
     boot = plan.boot
     initramfs = HAND_DIRECTORY / "initramfs.cpio"
     if boot.recreate:
         plan = replace(plan, boot=replace(boot, initrd=str(initramfs)))
-    line = _assemble(plan, HAND_DIRECTORY, ("-serial", "mon:stdio"))
-    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(line.files, boot)]
-    commands += [command for file in line.files for command in _creation(file)]
+    line = _assemble(plan, HAND_DIRECTORY, ("-serial", "mon:stdio", *_vhost_users(plan, backends)))
+    files = (*line.files, *(file for backend in backends.values() for file in backend.line.files))
+    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(files, boot)]
+    commands += [command for file in files for command in _creation(file)]
     if boot.recreate:
         commands.append(" ".join([*boot.recreate, "--output", str(initramfs)]))
+    commands += [command for backend in backends.values() for command in _background(backend)]
     return "\n".join([*commands, _folded(line.argv)])
+
+
+def _vhost_users(plan: Plan, backends: Mapping[str, HandBackend]) -> Iterator[str]:
+    """The connections to backends, and RAM that they can map."""
+    for id, backend in backends.items():
+        yield from _vhost_user(id, f"path={backend.socket}")
+    if backends:
+        yield from ("-object", f"memory-backend-memfd,id={RAM},size={plan.spec.memory},share=on")
+        yield from ("-machine", f"memory-backend={RAM}")
+
+
+def _background(backend: HandBackend) -> Iterator[str]:
+    """The shell commands that start a backend, wait until it listens or has ended, and end it with the script."""
+    socket = shlex.quote(str(backend.socket))
+    yield f"rm -f {socket}"
+    yield f"{_folded(backend.line.argv)} &"
+    yield "backends=\"${backends-} $!\"; trap 'kill $backends' EXIT"
+    yield f"until [ -S {socket} ] || ! kill -0 $!; do sleep 0.1; done"
 
 
 def _creation(file: PrivateFile) -> Iterator[str]:
     """The shell commands that make a file."""
     path = shlex.quote(str(file.path))
+    if file.content:
+        # The guest may have written into that of an earlier run.
+        yield f"rm -f {path}"
     if file.size is not None:
-        yield f"truncate -s {file.size - len(file.end)} {path}"
-    if file.end:
-        octal = "".join(f"\\{byte:03o}" for byte in file.end)
-        yield f"printf '{octal}' >> {path}"
+        yield f"truncate -s {file.size} {path}"
+    for offset, content in file.content.items():
+        octal = "".join(f"\\{byte:03o}" for byte in content)
+        yield f"printf '{octal}' | dd of={path} bs=1 seek={offset} conv=notrunc status=none"
 
 
 def _directories(files: tuple[PrivateFile, ...], boot: Boot) -> list[Path]:
@@ -176,7 +224,7 @@ def _assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLi
     parts = [(d, backend_parts(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
     argv = [str(plan.program), *_quiet(), "-machine", _machine(spec, boot), "-accel", plan.accelerator]
     argv += ["-smp", str(spec.cpus), "-m", _memory(spec.memory, sum(p.device_memory for _, p in parts))]
-    halt = PrivateFile(directory / "halt.rom", HALT_BYTES, HALT)
+    halt = PrivateFile(directory / "halt.rom", HALT_BYTES, {HALT_BYTES - len(HALT): HALT})
     argv += [*wiring, *_boot(replace(boot, bios=str(halt.path)) if boot.halted else boot), *_quirks(plan)]
     places = count()
     for device, part in parts:
@@ -223,14 +271,25 @@ def _quirks(plan: Plan) -> Iterator[str]:
     if plan.spec.transport == "mmio":
         # Legacy is QEMU's default on virtio-mmio (seen on 7.2), and a driver can't choose there as it can on PCI.
         yield from ("-global", "virtio-mmio.force-legacy=off")
-    if plan.spec.machine.startswith("microvm") and plan.accelerator == "tcg" and plan.boot.kernel:
+    if plan.spec.machine.startswith("microvm") and plan.boot.kernel:
+        yield from _microvm_with_kernel(plan)
+
+
+def _microvm_with_kernel(plan: Plan) -> Iterator[str]:
+    if "firmware=" not in plan.spec.machine:
+        # QEMU puts the initrd at the very end of RAM below 4 GiB: microvm tells x86_load_linux() of no ACPI tables
+        # (seen on 7.2, 10.0 and 11.1). SeaBIOS has them in that last page, and loses them: Linux sums up a table
+        # of garbage for ever, or finds no device. SeaBIOS is QEMU's default with ACPI (but not Debian's in 7.2). qboot, which
+        # comes with QEMU too, has its tables below 1 MiB.
+        yield from ("-bios", "qboot.rom")
+    if plan.accelerator == "tcg":
         # A microvm has no clock beside the PIT to measure the TSC against. On a busy host Linux fails at that, and
         # without a TSC it waits for a tick for ever. With -icount guest time does not run while the vCPU waits.
         yield from ("-icount", "shift=auto")
 
 
 def _can_boot(device: ResolvedDevice) -> bool:
-    return isinstance(device.declaration.backend, Disk | ScsiDisk | Netdev) and "bootindex" not in device.properties
+    return isinstance(device.declaration.backend, _BOOTABLE) and "bootindex" not in device.properties
 
 
 def _quiet() -> tuple[str, ...]:
@@ -238,8 +297,12 @@ def _quiet() -> tuple[str, ...]:
     return ("-nodefaults", "-no-user-config", "-display", "none")
 
 
-def _monitor(fd: int) -> tuple[str, ...]:
-    return ("-chardev", f"socket,id=monitor,fd={fd}", "-mon", "chardev=monitor,mode=control")
+def _monitor(fd: int, *, as_object: bool = False) -> tuple[str, ...]:
+    """:param as_object: as QEMU 11.1 wants it, which warns of ``-mon`` in each VM's stderr; 10.0 has no such object."""
+    monitor = (
+        ("-object", "monitor-qmp,id=qmp,chardev=monitor") if as_object else ("-mon", "chardev=monitor,mode=control")
+    )
+    return ("-chardev", f"socket,id=monitor,fd={fd}", *monitor)
 
 
 def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
@@ -250,6 +313,10 @@ def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
         # microvm takes one -serial only; its ISA bus takes another port.
         return (*chardev, "-device", f"isa-serial,index={number},chardev=console{number}")
     return (*chardev, "-serial", f"chardev:console{number}")
+
+
+def _vhost_user(id: str, connection: str) -> tuple[str, str]:
+    return "-chardev", f"socket,id={vhost_user_chardev(id)},{connection}"
 
 
 def _shared(plan: Plan, wires: Wires) -> Iterator[str]:

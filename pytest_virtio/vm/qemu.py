@@ -11,9 +11,16 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
-from pytest_virtio.errors import MonitorClosedError, MonitorTimeoutError, QemuExitedError, UsageError
+from pytest_virtio.errors import (
+    MonitorClosedError,
+    MonitorError,
+    MonitorTimeoutError,
+    QemuExitedError,
+    UsageError,
+    VirtioError,
+)
 from pytest_virtio.render import escape
 from pytest_virtio.vm import workdir
 from pytest_virtio.vm.cmdline import Wires
@@ -21,7 +28,7 @@ from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
 from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.memory import GuestMemory
-from pytest_virtio.vm.monitor import COMMAND_SECONDS, Monitor
+from pytest_virtio.vm.monitor import COMMAND_SECONDS, Command, Monitor
 from pytest_virtio.vm.process import QEMU_RANK, Child
 from pytest_virtio.vm.qtest import Qtest
 
@@ -40,12 +47,13 @@ class Qemu:
         child: Child,
         monitor: Monitor,
         consoles: tuple[Stream, ...],
-        outside: tuple[GuestMemory, socket.socket] | None,
+        memory: GuestMemory | None,
+        qtest: socket.socket | None,
     ) -> None:
         self.directory, self.child, self.monitor, self.consoles = directory, child, monitor, consoles
         self._owner = os.getpid()
-        self._memory = outside[0] if outside else None
-        self._qtest = Qtest(outside[1], self._gone) if outside else None
+        self._memory = memory
+        self._qtest = Qtest(qtest, self._gone) if qtest else None
 
     @classmethod
     def start(
@@ -56,7 +64,9 @@ class Qemu:
         label: str,
         consoles: int = 0,
         directory: Path | None = None,
-        driven: int = 0,
+        memory: int = 0,
+        qtest: bool = False,
+        backends: Mapping[str, int] = MappingProxyType({}),
     ) -> Qemu:
         """Start QEMU and open its monitor.
 
@@ -64,7 +74,9 @@ class Qemu:
         :param consoles: how many serial consoles to connect; the first only speaks.
         :param directory: a private directory that exists already. It is QEMU's from now on: it is removed with it,
             also when the start fails.
-        :param driven: how much guest RAM we map, in bytes, when the guest's driver runs in this process; 0 when not.
+        :param memory: how much RAM the guest has, in bytes, when it is to be ours to read and write; 0 when not.
+        :param qtest: whether to connect the qtest wire, which reaches registers and ports.
+        :param backends: by device id, connected sockets of vhost-user backends for it to inherit.
         :raises MissingError: when the binary can't be run.
         :raises QemuExitedError: when it exits instead of greeting, with its stderr.
         :raises MonitorClosedError: when it hangs up instead of greeting, and lives on.
@@ -73,7 +85,7 @@ class Qemu:
         qemu: Qemu | None = None
         try:
             with uninterrupted():
-                qemu = cls._assemble(build, label, consoles, directory, driven)
+                qemu = cls._assemble(build, label, consoles, directory, memory, qtest, backends)
             qemu._greet(deadline)
             # Inside the block, so that Ctrl-C has no gap to slip through.
             return qemu  # noqa: TRY300
@@ -84,7 +96,14 @@ class Qemu:
 
     @classmethod
     def _assemble(
-        cls, build: Callable[[Wires], Sequence[str]], label: str, consoles: int, directory: Path | None, driven: int
+        cls,
+        build: Callable[[Wires], Sequence[str]],
+        label: str,
+        consoles: int,
+        directory: Path | None,
+        memory: int,
+        qtest: bool,
+        backends: Mapping[str, int],
     ) -> Qemu:
         """Everything up to the running process. What was made for it is unmade if a part fails."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
@@ -94,13 +113,15 @@ class Qemu:
             undo.callback(drain.close)
             monitor_end, monitor_fd = _socket_pair(undo, theirs)
             connected = [_console(n, drain, undo, theirs) for n in range(consoles)]
-            outside = _outside(driven, undo, theirs) if driven else None
+            ram = _ram(memory, undo) if memory else None
+            qtest_end, qtest_fd = _socket_pair(undo, theirs) if qtest else (None, None)
             wires = Wires(
                 directory,
                 monitor_fd,
                 tuple(fd for _, fd in connected),
-                memory=outside[0].fd if outside else None,
-                qtest=outside[2] if outside else None,
+                memory=ram.fd if ram else None,
+                qtest=qtest_fd,
+                backends=backends,
             )
             argv = build(wires)
             streams = tuple(stream for stream, _ in connected)
@@ -115,7 +136,7 @@ class Qemu:
                 environment={"TMPDIR": str(directory)},
             )
             undo.pop_all()
-            return cls(directory, child, monitor, streams, outside[:2] if outside else None)
+            return cls(directory, child, monitor, streams, ram, qtest_end)
 
     @property
     def pid(self) -> int:
@@ -126,20 +147,20 @@ class Qemu:
     def memory(self) -> GuestMemory:
         """Guest RAM.
 
-        :raises UsageError: when it was not started with ``driven``.
+        :raises UsageError: when it was not started with ``memory``.
         """
         if self._memory is None:
-            raise UsageError("this VM's RAM is not shared: it was not started to be driven from outside")
+            raise UsageError("this VM's RAM is not shared: QEMU was not started with memory of ours")
         return self._memory
 
     @property
     def qtest(self) -> Qtest:
         """The wire to its registers.
 
-        :raises UsageError: when it was not started with ``driven``.
+        :raises UsageError: when it was not started with ``qtest``.
         """
         if self._qtest is None:
-            raise UsageError("this VM has no qtest wire: it was not started to be driven from outside")
+            raise UsageError("this VM has no qtest wire: QEMU was not started with one")
         return self._qtest
 
     @property
@@ -158,19 +179,27 @@ class Qemu:
         :raises MonitorClosedError: when it has hung up and lives on, and in a process that was forked from ours.
         :raises QemuExitedError: when it is gone.
         """
-        if self._qtest is not None and self._qtest.pending:
-            # Whoever asks QEMU wants to see what was written to its devices.
-            self._qtest.flush(timeout)
+        self._flush(timeout)
         try:
             return self.monitor.execute(command, arguments, timeout)
-        except MonitorTimeoutError as error:
-            if self.child.stopped:
-                error.add_note("QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger")
-            raise
-        except MonitorClosedError:
-            if self._owner == os.getpid() and self.child.wait(Deadline.after(GONE_SECONDS)):
-                raise self.exited(command) from None
-            raise
+        except MonitorError as error:
+            told = self._told(command, error)
+            if told is error:
+                raise
+            raise told from None
+
+    def execute_all(self, commands: Sequence[Command], timeout: float = COMMAND_SECONDS) -> list[object | VirtioError]:
+        """Execute QMP commands in their order, without waiting for one's answer to send the next.
+
+        :param timeout: seconds, for all of them.
+        :returns: what each gave, or the error that :meth:`execute` would raise.
+        """
+        self._flush(timeout)
+        answers = self.monitor.execute_all(commands, timeout)
+        return [
+            self._told(command, answer) if isinstance(answer, MonitorError) else answer
+            for (command, _), answer in zip(commands, answers, strict=True)
+        ]
 
     def exited(self, during: str) -> QemuExitedError:
         """The error that says how QEMU ended."""
@@ -197,6 +226,23 @@ class Qemu:
             # Ctrl-C may have come before it was held back; what is done already is not done again.
             self._end()
             raise
+
+    def _flush(self, timeout: float) -> None:
+        """Whoever asks QEMU wants to see what was written to its devices."""
+        if self._qtest is not None and self._qtest.pending:
+            self._qtest.flush(timeout)
+
+    def _told(self, command: str, error: MonitorError) -> VirtioError:
+        """An error of the monitor, and what is known of the process."""
+        if isinstance(error, MonitorTimeoutError) and self.child.stopped:
+            error.add_note("QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger")
+        if (
+            isinstance(error, MonitorClosedError)
+            and self._owner == os.getpid()
+            and self.child.wait(Deadline.after(GONE_SECONDS))
+        ):
+            return self.exited(command)
+        return error
 
     def _gone(self, during: str) -> QemuExitedError | None:
         return self.exited(during) if self.child.wait(Deadline.after(GONE_SECONDS)) else None
@@ -247,13 +293,10 @@ def _console(number: int, drain: Drain, undo: contextlib.ExitStack, theirs: cont
     return drain.add_pipe("console0", read_end), write_end
 
 
-def _outside(
-    size: int, undo: contextlib.ExitStack, theirs: contextlib.ExitStack
-) -> tuple[GuestMemory, socket.socket, int]:
-    """Guest RAM, our end of the qtest wire and the descriptor to be inherited for it."""
+def _ram(size: int, undo: contextlib.ExitStack) -> GuestMemory:
     memory = GuestMemory(size)
     undo.callback(memory.close)
-    return (memory, *_socket_pair(undo, theirs))
+    return memory
 
 
 def _socket_pair(undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:

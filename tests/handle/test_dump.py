@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_virtio import Features, MonitorTimeoutError, VirtioStatus
-from pytest_virtio.handle import dump
+from pytest_virtio import DisturbingQueryError, Features, MonitorTimeoutError, VirtioStatus, VirtQueueStatus
+from pytest_virtio.handle import dump, findings
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.log import Log
@@ -23,25 +23,36 @@ def _status(**fields: Any) -> VirtioStatus:
     return VirtioStatus(name="virtio-blk", device_id=2, **known)
 
 
-def _vm(status: Any = None, queue_status: Any = None, ids: int = 1, **qemu: Any) -> RunningVm:
-    def answer(*_: object) -> VirtioStatus:
-        return _status()
-
+def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: Any) -> RunningVm:
+    """:param status: gives a device's status, :param queue_status: a queue's, or raise."""
     accelerator = SimpleNamespace(name="tcg", reason="as asked for")
     known = SimpleNamespace(version="7.2.22", package="")
     child = SimpleNamespace(how=lambda: "exit code 1", stopped=False)
     alive = {"running": True, "pid": 0, "child": child, "stderr_text": lambda: ""}
+
+    def statuses(paths: Any, timeout: float) -> Any:
+        return {path: status() for path in paths}
+
+    def queue_statuses(statuses: Any, queues: Any, timeout: float) -> Any:
+        ask = queue_status or _queue
+        return {(path, queue): ask() for path, indices in queues.items() for queue in indices}
+
     made_up = SimpleNamespace(
         paths={f"blk{n}": f"/blk{n}" for n in range(ids)},
-        status=status or answer,
-        introspector=SimpleNamespace(queue_status=queue_status),
+        introspector=SimpleNamespace(statuses=statuses, queue_statuses=queue_statuses),
         qemu=SimpleNamespace(**{**alive, **qemu}),
         guest=SimpleNamespace(console=SimpleNamespace(log=Log())),
         host=SimpleNamespace(known=known, accelerator=accelerator),
         spec=SimpleNamespace(machine="q35", transport="pci"),
+        backends={},
         by_hand="qemu",
     )
     return cast(RunningVm, made_up)
+
+
+def _queue(**fields: Any) -> VirtQueueStatus:
+    areas: dict[str, Any] = {"vring_desc": 0x1000, "vring_avail": 0x2000, "vring_used": 0x3000}
+    return VirtQueueStatus(name="virtio-blk", queue_index=0, vring_num=8, **{**areas, **fields}, source="test")
 
 
 def _texts(vm: RunningVm, seconds: float = 60) -> dict[str, str]:
@@ -82,10 +93,10 @@ def test_what_the_driver_declined_is_listed() -> None:
     offered = Features.of(["MQ", "SEG_MAX", "BAD_FEATURE", "VERSION_1"], blk)
     taken = Features.of(["SEG_MAX", "VERSION_1"], blk, offered=offered)
     line = "offered, not acknowledged: VIRTIO_BLK_F_MQ"
-    declined = _texts(_vm(status=lambda *_: _status(guest_features=taken, host_features=offered)))
+    declined = _texts(_vm(status=lambda: _status(guest_features=taken, host_features=offered)))
     assert line in declined["virtio: blk0"].splitlines()
     none = Features(0, blk)
-    untouched = _texts(_vm(status=lambda *_: _status(guest_features=none, host_features=offered)))
+    untouched = _texts(_vm(status=lambda: _status(guest_features=none, host_features=offered)))
     assert "not acknowledged" not in untouched["virtio: blk0"]
 
 
@@ -97,11 +108,18 @@ def test_every_section_is_bounded() -> None:
 
 
 def test_devices_and_queues_are_bounded() -> None:
-    vm = _vm(ids=dump.DEVICES_SHOWN + 3, status=lambda *_: _status(num_vqs=64), queue_status=_raise(KeyError()))
-    texts = _texts(vm)
-    assert len(texts) == dump.DEVICES_SHOWN + 4
+    texts = _texts(_vm(ids=findings.DEVICES_SHOWN + 3, status=lambda: _status(num_vqs=64)))
+    assert len(texts) == findings.DEVICES_SHOWN + 4
     assert "and 3 more devices, not shown" in texts["virtio: verdict"]
+    assert texts["virtio: blk0"].count("VRing:") == findings.QUEUES_SHOWN
     assert texts["virtio: blk0"].endswith("and 48 more queues, not shown")
+
+
+def test_queues_that_nobody_set_up_are_left_out() -> None:
+    unset = VirtQueueStatus(
+        name="virtio-blk", queue_index=0, vring_num=8, vring_desc=0, vring_avail=0, vring_used=0, source="test"
+    )
+    assert "VRing" not in _texts(_vm(queue_status=lambda: unset))["virtio: blk0"]
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), MonitorTimeoutError("x-query-virtio-status", 1), OSError(5, "EIO")])
@@ -115,14 +133,36 @@ def test_whatever_is_raised_is_told_in_its_place(error: Exception) -> None:
     assert [*by_status, *by_queue, *by_stderr] == TITLES * 3
 
 
+def test_an_error_is_told_in_its_place() -> None:
+    error = DisturbingQueryError("/blk0: no\nway")
+    assert _texts(_vm(status=lambda: error))["virtio: blk0"] == "no answer: /blk0: no"
+    assert "queue 0: no answer: /blk0: no\n" in _texts(_vm(queue_status=lambda: error))["virtio: blk0"] + "\n"
+
+
+def test_what_holds_for_all_queues_is_said_once() -> None:
+    error = DisturbingQueryError("not now")
+    text = _texts(_vm(status=lambda: _status(num_vqs=8), queue_status=lambda: error))["virtio: blk0"]
+    assert text.endswith("\nqueues: no answer: not now")
+    assert text.count("not now") == 1
+
+
 def test_without_time_nothing_is_asked() -> None:
     texts = _texts(_vm(status=_raise(AssertionError("asked"))), 0)
     assert texts["virtio: blk0"] == "no answer: not asked: the time for the report is over"
 
 
-def test_rings_of_a_running_vhost_device_are_left_alone() -> None:
-    vm = _vm(status=lambda *_: _status(vhost_started=True), queue_status=_raise(AssertionError("asked")))
-    assert _texts(vm)["virtio: blk0"].endswith("queues: not shown, for asking would disturb them (vhost)")
+def test_sources_are_named() -> None:
+    text = _texts(_vm(status=lambda: _status(source="registers")))["virtio: blk0"]
+    assert "\nsource: registers\n" in text
+    assert text.endswith("\n  source: test")
+
+
+def test_features_that_nobody_tells_are_not_made_up() -> None:
+    offered, untold = Features.of(["MQ"], device_type(2)), Features(0, device_type(2), untold="nobody knows")
+    section = dump.report(_vm(status=lambda: _status(guest_features=untold, host_features=offered)))[1]
+    assert "\n  Guest features: not told: nobody knows\n" in section.text
+    assert "not acknowledged" not in section.text
+    assert cast(dict[str, object], section.data)["guest_features"] is None
 
 
 def test_a_dead_qemu_is_not_asked() -> None:

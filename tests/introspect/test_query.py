@@ -1,78 +1,30 @@
-"""Which command is sent for each answer, and which is not; and the same against real QEMU."""
+"""Which command is sent for each answer; and the same against real QEMU."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError
-from pytest_virtio.introspect.query import Introspector
+from pytest_virtio.errors import CommandError, ReplyError
+from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.vm import cmdline
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
+from tests.introspect.script import PATH, Script, status
 
-PATH = "/machine/peripheral/net0/virtio-backend"
 SAMPLES = Path(__file__).parent.parent / "samples"
-
-
-class Script:
-    """Plays QEMU: a reply or an error by command; remembers what was sent."""
-
-    def __init__(self, **replies: object) -> None:
-        self.replies = {f"x-query-virtio{name.replace('_', '-')}": reply for name, reply in replies.items()}
-        self.sent: list[tuple[str, Mapping[str, object] | None, float]] = []
-
-    def __call__(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = 1.0, /) -> object:
-        self.sent.append((command, arguments, timeout))
-        reply = self.replies[command]
-        if isinstance(reply, str):
-            raise CommandError(command, "GenericError", reply)
-        return reply
-
-    @property
-    def commands(self) -> list[str]:
-        return [command for command, _, _ in self.sent]
-
-
-def status(**more: object) -> dict[str, Any]:
-    features: dict[str, list[str]] = {"transports": [], "dev-features": []}
-    return {
-        "name": "virtio-net",
-        "device-id": 1,
-        "vhost-started": False,
-        "device-endian": "little",
-        "guest-features": features,
-        "host-features": features,
-        "backend-features": features,
-        "num-vqs": 3,
-        "status": {"statuses": []},
-        "isr": 0,
-        "queue-sel": 0,
-        "vm-running": True,
-        "broken": False,
-        "disabled": False,
-        "use-started": True,
-        "started": False,
-        "start-on-kick": False,
-        "disable-legacy-check": False,
-        "bus-name": "",
-        "use-guest-notifier-mask": True,
-        **more,
-    }
 
 
 @pytest.mark.parametrize("reply", [[], "No virtio devices found"])
 def test_no_devices_on_either_generation(reply: object) -> None:
-    assert Introspector(Script(**{"": reply})).devices(1) == ()
+    assert Queries(Script({"x-query-virtio": reply})).devices(1) == ()
 
 
 def test_devices_are_sorted() -> None:
     reply = [{"path": f"/machine/peripheral/{id}", "name": "virtio-net"} for id in ("b", "a")]
-    assert [info.path for info in Introspector(Script(**{"": reply})).devices(1)] == [
+    assert [info.path for info in Queries(Script({"x-query-virtio": reply})).devices(1)] == [
         "/machine/peripheral/a",
         "/machine/peripheral/b",
     ]
@@ -80,45 +32,28 @@ def test_devices_are_sorted() -> None:
 
 def test_another_error_is_told() -> None:
     with pytest.raises(CommandError, match="x-query-virtio: out of luck"):
-        Introspector(Script(**{"": "out of luck"})).devices(1)
+        Queries(Script({"x-query-virtio": "out of luck"})).devices(1)
 
 
 def test_status_is_asked_for_by_path_in_time() -> None:
     qemu = Script(_status=status())
-    assert Introspector(qemu).status(PATH, 7.0).num_vqs == 3
+    (answer,) = Queries(qemu).statuses([PATH], 7.0)
+    assert raised(answer).num_vqs == 3
     assert qemu.sent == [("x-query-virtio-status", {"path": PATH}, 7.0)]
 
 
-def test_a_queue_that_is_not_there_names_the_right_ones() -> None:
-    qemu = Script(_status=status(), _queue_status="Invalid virtqueue number 9")
-    with pytest.raises(UnknownNameError) as caught:
-        Introspector(qemu).queue_status(PATH, 9, 1)
-    assert str(caught.value) == f"unknown queue of {PATH}: '9'. There are: 0, 1, 2."
-
-
-def test_another_error_of_a_queue_is_told() -> None:
+def test_each_gets_its_own_answer_or_error() -> None:
+    qemu = Script(_status=status(), _queue_status="Path x is not a VirtIODevice")
+    first, second = Queries(qemu).queue_statuses([(PATH, 0), (PATH, 1)], 1)
+    assert isinstance(first, CommandError)
+    assert isinstance(second, CommandError)
     with pytest.raises(CommandError, match="is not a VirtIODevice"):
-        Introspector(Script(_status=status(), _queue_status="Path x is not a VirtIODevice")).queue_status(PATH, 0, 1)
+        raised(first)
 
 
-def test_a_ring_on_a_running_backend_is_not_asked_for() -> None:
-    qemu = Script(_status=status(**{"vhost-started": True, "vhost-dev": vhost()}), _queue_status={})
-    with pytest.raises(DisturbingQueryError, match="queue 0 runs on a vhost backend"):
-        Introspector(qemu).queue_status(PATH, 0, 1)
-    assert qemu.commands == ["x-query-virtio-status"]
-
-
-def vhost() -> dict[str, Any]:
-    features: dict[str, list[str]] = {"transports": [], "dev-features": []}
-    numbers = ("n-mem-sections", "n-tmp-sections", "nvqs", "vq-index", "max-queues", "backend-cap", "log-size")
-    return {
-        **dict.fromkeys(numbers, 1),
-        "features": features,
-        "acked-features": features,
-        "backend-features": features,
-        "protocol-features": {"protocols": []},
-        "log-enabled": False,
-    }
+def test_a_reply_that_makes_no_sense_is_an_error_of_its_own() -> None:
+    (answer,) = Queries(Script(_status=status(**{"num-vqs": "three"}))).statuses([PATH], 1)
+    assert isinstance(answer, ReplyError)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +69,15 @@ def test_an_element_by_qemus_walker(index: int | None, place: dict[str, object])
         "used": {"flags": 0, "idx": 1},
     }
     qemu = Script(_queue_element=element)
-    assert Introspector(qemu).raw_queue_element(PATH, 1, index, 1).index == 4
+    assert Queries(qemu).raw_queue_element(PATH, 1, index, 1).index == 4
     assert qemu.sent == [("x-query-virtio-queue-element", place, 1)]
 
 
 def test_a_vhost_queue_of_a_device_without_vhost() -> None:
     qemu = Script(_vhost_queue_status="Error: vhost device has not started yet")
+    (answer,) = Queries(qemu).vhost_queue_statuses([(PATH, 0)], 1)
     with pytest.raises(CommandError, match="vhost device has not started yet"):
-        Introspector(qemu).vhost_queue_status(PATH, 0, 1)
+        raised(answer)
 
 
 def test_the_recorded_lists_are_read() -> None:
@@ -149,30 +85,33 @@ def test_the_recorded_lists_are_read() -> None:
     assert lists
     for path in lists:
         reply = json.loads(path.read_text())
-        assert Introspector(Script(**{"": reply.get("return", reply) if isinstance(reply, dict) else reply})).devices(1)
+        assert Queries(
+            Script({"x-query-virtio": reply.get("return", reply) if isinstance(reply, dict) else reply})
+        ).devices(1)
 
 
 @pytest.mark.qemu
 def test_real_qemu(program: Path) -> None:
     def build(wires: cmdline.Wires) -> tuple[str, ...]:
-        machine = ("-machine", "microvm", "-accel", "tcg", "-S", "-device", "virtio-rng-device,id=rng0")
-        return (str(program), *machine, *cmdline._quiet(), *cmdline._monitor(wires.monitor))
+        return cmdline.device_probe(program, "virtio-rng-device,id=rng0", wires)
 
     with Qemu.start(build, Deadline.after(30), label="introspect") as qemu:
-        ask = Introspector(qemu.execute)
+        ask = Queries(qemu)
         (info,) = ask.devices(10)
         assert info.path == "/machine/peripheral/rng0"
-        assert ask.status(info.path, 10).name == "virtio-rng"
-        assert ask.queue_status(info.path, 0, 10).queue_index == 0
-        with pytest.raises(UnknownNameError, match=r"'1'\. There are: 0"):
-            ask.queue_status(info.path, 1, 10)
+        there, not_there = ask.queue_statuses([(info.path, 0), (info.path, 1)], 10)
+        assert raised(there).queue_index == 0
+        with pytest.raises(CommandError, match="Invalid virtqueue number 1"):
+            raised(not_there)
+        (vhost,) = ask.vhost_queue_statuses([(info.path, 0)], 10)
         with pytest.raises(CommandError, match="vhost device has not started yet"):
-            ask.vhost_queue_status(info.path, 0, 10)
-        with pytest.raises(CommandError):
-            ask.status("/machine", 10)
+            raised(vhost)
+        # No version dies of a path that is none.
+        (nowhere,) = ask.statuses(["/machine"], 10)
+        assert isinstance(nowhere, CommandError)
 
 
 @pytest.mark.qemu
 def test_real_qemu_without_devices(program: Path) -> None:
     with Qemu.start(lambda wires: cmdline.probe(program, wires), Deadline.after(30), label="none") as qemu:
-        assert Introspector(qemu.execute).devices(10) == ()
+        assert Queries(qemu).devices(10) == ()

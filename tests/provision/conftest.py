@@ -16,7 +16,6 @@ import pytest
 from pytest_virtio.provision import cache
 from pytest_virtio.provision.boot import LinuxBoot
 from pytest_virtio.provision.linux import LinuxImage, build_linux, linux_image
-from pytest_virtio.provision.qemu import find_qemu, install_qemu
 
 BOOT_SECONDS = 90.0
 COMMAND_SECONDS = 60.0
@@ -26,14 +25,16 @@ NULL_DISK = ("-blockdev", "null-co,node-name=disk,size=1048576,read-zeroes=on")
 class Guest:
     """A Linux guest whose second serial port is spoken to as the protocol has it; every wait has an end."""
 
-    def __init__(self, boot: LinuxBoot, machine: str, devices: Sequence[str], memory: str = "256M") -> None:
+    def __init__(
+        self, program: Path, boot: LinuxBoot, machine: str, devices: Sequence[str], memory: str = "256M"
+    ) -> None:
         self.messages: list[str] = []
         self.console = b""
         self._rest = b""
         self._console, theirs0 = socket.socketpair()
         self._port, theirs1 = socket.socketpair()
         ports = [f"socket,id=s{n},fd={end.fileno()}" for n, end in enumerate((theirs0, theirs1))]
-        argv = [str(find_qemu() or install_qemu(print)), "-M", machine, "-m", memory, "-accel", "tcg", "-nodefaults"]
+        argv = [str(program), "-M", machine, "-m", memory, "-accel", "tcg", "-nodefaults"]
         argv += ["-display", "none", "-no-reboot", "-kernel", str(boot.kernel), "-initrd", str(boot.initramfs)]
         argv += ["-append", boot.append, "-chardev", ports[0], "-chardev", ports[1], "-serial", "chardev:s0"]
         argv += ["-device", "isa-serial,chardev=s1,index=1"]
@@ -107,11 +108,11 @@ StartGuest = Callable[..., Guest]
 
 
 @pytest.fixture
-def start_guest() -> Iterator[StartGuest]:
+def start_guest(program: Path) -> Iterator[StartGuest]:
     guests: list[Guest] = []
 
     def start(boot: LinuxBoot, *devices: str, machine: str = "q35", memory: str = "256M") -> Guest:
-        guests.append(Guest(boot, machine, devices, memory))
+        guests.append(Guest(program, boot, machine, devices, memory))
         return guests[-1]
 
     yield start

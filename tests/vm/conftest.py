@@ -51,16 +51,12 @@ Replies = Mapping[str, object]
 FakeQemu = Callable[..., Path]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _started() -> None:
-    """What lives as long as the process, so that it is not taken for something left behind."""
-    janitor.owner_token()
-    _loop()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     """Each test gives back its descriptors, threads and children."""
+    # What lives longer than a test; a run of pytest within another test may have ended it.
+    janitor.owner_token()
+    _loop()
     before = _possessions()
     yield
     after = _possessions()

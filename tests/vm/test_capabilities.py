@@ -101,6 +101,8 @@ def test_a_fake_is_understood_and_remembered(
         machines=frozenset({"pc-q35-6.2", "q35", "microvm"}),
         devices={"virtio-net-pci": ("disable-legacy", "host_mtu")},
         other_types=frozenset(),
+        # It gives all lists of types alike.
+        objects=frozenset({"virtio-net-pci"}),
     )
     assert capabilities(fake) == first
     assert probes == [fake]

@@ -57,6 +57,15 @@ def test_microvm_has_its_second_console_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("machine", "firmware"),
+    [("microvm", ["qboot.rom"]), ("microvm,pcie=on", ["qboot.rom"]), ("microvm,firmware=mine", []), ("q35", [])],
+)
+def test_a_microvm_with_a_kernel_has_a_firmware_that_leaves_the_initrd_alone(machine: str, firmware: list[str]) -> None:
+    assert options_of(line(machine=machine, boot=Boot(kernel="/k", initrd="/i")).argv, "-bios") == firmware
+    assert options_of(line(machine=machine, boot=Boot(paused=True)).argv, "-bios") == []
+
+
+@pytest.mark.parametrize(
     ("machine", "expected"),
     [
         ("q35", "q35,graphics=off"),
@@ -240,7 +249,7 @@ def test_a_scripted_guest_needs_a_rom_that_halts_and_no_other() -> None:
     assert line.count("romfile") == 1
     (rom,) = made.files
     assert (rom.path, rom.size) == (WIRES.directory / "halt.rom", 65536)
-    assert rom.end == bytes.fromhex("faf4ebfd") + bytes(12)
+    assert rom.content == {65536 - 16: bytes.fromhex("faf4ebfd") + bytes(12)}
 
 
 def test_by_hand_makes_the_same_rom(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pytest_virtio.declare import devices
 from pytest_virtio.declare.devices import P9, Blk, Declaration, Device, Net, Pmem, Rng, Serial
 from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.errors import MissingError, NotSupportedError, QemuExitedError, UnknownNameError, UsageError
+from pytest_virtio.introspect.query import Queries
 from pytest_virtio.launch import Host, RunningVm, launch
 
 pytestmark = pytest.mark.qemu
@@ -73,7 +74,7 @@ def check(vm: RunningVm, declared: Declaration, transport: str) -> None:
     assert list(vm.paths) == [id]
     assert vm.qemu.stderr_text() == ""
     assert declared.type is not None
-    (info,) = vm.introspector.devices(10)
+    (info,) = Queries(vm.qemu).devices(10)
     assert info.path == vm.paths[id]
     kind = vm.qemu.execute("qom-get", {"path": info.path, "property": "type"})
     assert str(kind).startswith(declared.model)

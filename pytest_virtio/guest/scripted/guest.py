@@ -106,6 +106,11 @@ class ScriptedGuest:
             raise UsageError(f"the driver of {id} is a {type(driver).__name__}, no {kind.__name__}")
         return driver
 
+    def acknowledged(self, id: str, base: int | None, timeout: float) -> int | None:
+        """The feature bits that a device's driver has written since its last reset; None if nobody drives it."""
+        driver = self._drivers.get(id)
+        return driver.negotiated.bits if driver else None
+
     def run(self, command: str | bytes, timeout: float = 0.0) -> NoReturn:
         """The scripted guest has no shell.
 
@@ -143,7 +148,7 @@ class ScriptedGuest:
             for id, transport in transports.items()
         }
 
-    def _transports(self) -> dict[str, Transport]:
+    def _transports(self) -> Mapping[str, Transport]:
         execute, wire = self._qemu.execute, self._qemu.qtest
         if self._transport == "mmio":
             return find_mmio(execute, wire, [device.name for device in self._declared])

@@ -1,0 +1,180 @@
+"""The safe way to each answer.
+
+Responsible for choosing, by what is known of this QEMU and of the device's type, a source that neither disturbs the
+device nor costs QEMU its life, and for refusing where there is none; must not know how a source is read. Many questions
+are asked at once, for QEMU answers them faster than we can ask one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import cast
+
+from pytest_virtio import qapi
+from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError, VirtioError
+from pytest_virtio.introspect.query import Place, Queries, raised
+from pytest_virtio.introspect.quirks import is_vhost_type, survives_queries
+from pytest_virtio.introspect.registers import Registers
+from pytest_virtio.introspect.rings import queue_in_ram
+from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
+from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.spec.devices import CRYPTO, NET
+from pytest_virtio.vm.cmdline import RAM
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.memory import GuestMemory
+from pytest_virtio.vm.monitor import Qmp
+
+__all__ = ("Introspector",)
+
+_MAYBE_VHOST = (NET.id, CRYPTO.id)
+"""Device types whose backend, not their QEMU type, decides whether it is vhost."""
+
+
+class Introspector:
+    """Asks about the virtio devices of one VM. ``timeout`` is seconds, for all that is asked.
+
+    :param version: QEMU's, ``"10.0.2"``.
+    :param ends: how this QEMU ends when it is asked for any device's status; "" when it lives on.
+    :param registers: those of the devices that were surveyed.
+    :param types: the devices' QEMU types, by id.
+    """
+
+    def __init__(
+        self, qmp: Qmp, version: str, ends: str, memory: GuestMemory, registers: Registers, types: Mapping[str, str]
+    ) -> None:
+        self._qmp, self._queries, self._registers = qmp, Queries(qmp), registers
+        self._version, self._ends, self._memory = version, ends, memory
+        self._types = types
+
+    def status(self, path: str, timeout: float) -> VirtioStatus:
+        """The device's status. Source: ``x-query-virtio-status``; where QEMU does not survive that, registers.
+
+        :raises NotSupportedError: when neither can be had.
+        """
+        return raised(self.statuses([path], timeout)[path])
+
+    def statuses(self, paths: Iterable[str], timeout: float) -> dict[str, VirtioStatus | VirtioError]:
+        """The devices' statuses, or why there is none, by path."""
+        deadline, asked = Deadline.after(timeout), list(paths)
+        plain = [path for path in asked if not self._ends and self._may_be_asked(path)]
+        others = [path for path in asked if path not in plain]
+        answers = dict(zip(plain, self._queries.statuses(plain, deadline.remaining()), strict=True)) if plain else {}
+        if others:
+            answers |= self._by_registers(others, deadline)
+        return {path: answers[path] for path in asked}
+
+    def queue_status(self, path: str, queue: int, timeout: float) -> VirtQueueStatus:
+        """A queue's status. Source: ``x-query-virtio-queue-status``; of a queue that a vhost backend serves, guest RAM,
+        for the command sends GET_VRING_BASE, which stops the ring, and hangs QEMU when the backend says nothing (seen
+        on 7.2, 10.0 and 11.1).
+
+        :raises DisturbingQueryError: on a device of which it can't be said whether its backend runs, or will stay as it
+            is.
+        :raises UnknownNameError: when there is no such queue.
+        """
+        deadline = Deadline.after(timeout)
+        status = self.status(path, deadline.remaining())
+        answer = self.queue_statuses({path: status}, {path: [queue]}, deadline.remaining())[path, queue]
+        if isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description):
+            known = [] if status.num_vqs is None else [str(n) for n in range(status.num_vqs)]
+            raise UnknownNameError(f"queue of {path}", str(queue), known) from answer
+        return raised(answer)
+
+    def queue_statuses(
+        self, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Iterable[int]], timeout: float
+    ) -> dict[Place, VirtQueueStatus | VirtioError]:
+        """The queues' statuses, or why there is none, as for :meth:`queue_status`.
+
+        :param statuses: of the devices by path, as they are now.
+        :param queues: indices by path.
+        """
+        deadline = Deadline.after(timeout)
+        places = [(path, queue) for path, indices in queues.items() for queue in indices]
+        unclear = {path: self._unclear(path, status) for path, status in statuses.items()}
+        answers: dict[Place, VirtQueueStatus | VirtioError] = {
+            (path, queue): DisturbingQueryError(unclear[path]) for path, queue in places if unclear[path]
+        }
+        served = [place for place in places if statuses[place[0]].vhost_started]
+        answers |= self._in_ram(served, statuses, deadline)
+        plain = [place for place in places if place not in answers]
+        return answers | dict(zip(plain, self._queries.queue_statuses(plain, deadline.remaining()), strict=True))
+
+    def vhost_queue_status(self, path: str, queue: int, timeout: float) -> VirtVhostQueueStatus:
+        """A queue as its vhost backend was told of it. Source: ``x-query-virtio-vhost-queue-status``.
+
+        :raises CommandError: when no vhost backend runs, or this queue is not the backend's.
+        :raises DisturbingQueryError: on a device of a type with which QEMU does not survive the command.
+        """
+        if not self._may_be_asked(path):
+            raise DisturbingQueryError(
+                f"{path}: QEMU {self._version} does not survive {qapi.QUERY_VHOST_QUEUE_STATUS} of a started "
+                f"{self._type(path)}, or is not known to"
+            )
+        return raised(self._queries.vhost_queue_statuses([(path, queue)], timeout)[0])
+
+    def raw_queue_element(self, path: str, queue: int, index: int | None, timeout: float) -> VirtioQueueElement:
+        """An element by QEMU's own walker, **which may break the device or abort QEMU**."""
+        return self._queries.raw_queue_element(path, queue, index, timeout)
+
+    def _by_registers(self, paths: list[str], deadline: Deadline) -> dict[str, VirtioStatus | VirtioError]:
+        answers = self._registers.statuses(paths, deadline)
+        told = {path: answer for path, answer in answers.items() if isinstance(answer, VirtioStatus)}
+        started = self._vhost_started(told, deadline)
+        return answers | {path: replace(status, vhost_started=started[path]) for path, status in told.items()}
+
+    def _vhost_started(self, statuses: Mapping[str, VirtioStatus], deadline: Deadline) -> dict[str, bool | None]:
+        """Whether a vhost backend serves each device; None where asking is not survived."""
+        maybe = [path for path, s in statuses.items() if is_vhost_type(self._type(path)) or s.device_id in _MAYBE_VHOST]
+        asked = [path for path in maybe if self._may_be_asked(path)]
+        answers = self._queries.vhost_queue_statuses([(path, 0) for path in asked], deadline.remaining())
+        found = {path: _is_started(answer) for path, answer in zip(asked, answers, strict=True)}
+        return {path: found.get(path) if path in maybe else False for path in statuses}
+
+    def _in_ram(
+        self, places: list[Place], statuses: Mapping[str, VirtioStatus], deadline: Deadline
+    ) -> dict[Place, VirtQueueStatus | VirtioError]:
+        """Those of the queues that vhost backends serve; a network card's control queue is QEMU's own."""
+        answers: dict[Place, VirtQueueStatus | VirtioError] = {}
+        memory = self._memory if places and self._is_ours(deadline) else None
+        told = self._queries.vhost_queue_statuses(places, deadline.remaining())
+        for (path, queue), answer in zip(places, told, strict=True):
+            if isinstance(answer, VirtVhostQueueStatus):
+                packed = "VIRTIO_F_RING_PACKED" in statuses[path].guest_features
+                answers[path, queue] = queue_in_ram(queue, answer, memory, packed=packed)
+            elif not (isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)):
+                answers[path, queue] = answer
+        return answers
+
+    def _is_ours(self, deadline: Deadline) -> bool:
+        """Whether the guest's RAM is what we have mapped: further QEMU arguments can put other RAM in its place."""
+        property = {"path": "/machine", "property": "memory-backend"}
+        used = cast(str, self._qmp.execute("qom-get", property, deadline.remaining()))
+        return used.rpartition("/")[2] == RAM
+
+    def _unclear(self, path: str, status: VirtioStatus) -> str:
+        """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to."""
+        starting = is_vhost_type(self._type(path)) and not status.driver_ok and status.vm_running
+        if status.vhost_started or (status.vhost_started is False and not starting):
+            return ""
+        why = (
+            "whether its vhost backend runs is not known"
+            if status.vhost_started is None
+            else "its vhost backend may start at any moment"
+        )
+        return f"{path}: {why}, and {qapi.QUERY_QUEUE_STATUS} would stop the ring of one that runs"
+
+    def _may_be_asked(self, path: str) -> bool:
+        type = self._type(path)
+        return bool(type) and survives_queries(type, self._version)
+
+    def _type(self, path: str) -> str:
+        """The QEMU type of a device; "" when it is not known, and then nothing that may do harm is asked."""
+        return self._types.get(VirtioInfo(path, "").id, "")
+
+
+def _is_started(answer: VirtVhostQueueStatus | VirtioError) -> bool | None:
+    """None where there was no answer in time."""
+    if isinstance(answer, CommandError):
+        return not qapi.is_not_started_error(answer.description)
+    return None if isinstance(answer, VirtioError) else True

@@ -1,0 +1,71 @@
+"""What no throw-away QEMU can show: which vhost device types survive being asked, by QEMU release.
+
+Responsible for that table and for reading it; must not know how anything is asked. x-query-virtio-status,
+-queue-status and -vhost-queue-status of a started vhost device call its type's ``get_vhost``; where the type has none,
+QEMU ends by SIGSEGV. It takes a backend and a driver at DRIVER_OK to see that, so it is known from such runs, or from
+QEMU's source. A vhost type that is not in the table is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ("Surviving", "is_vhost_type", "survives_queries")
+
+Release = tuple[int, ...]
+FOR_EVER: Release = (1 << 30,)
+
+
+@dataclass(frozen=True, slots=True)
+class Surviving:
+    """A vhost device type that has ``get_vhost``.
+
+    :param type: QEMU's type, less its bus.
+    :param since: the first release known to have it.
+    :param before: the first release known not to have it any more.
+    :param seen: where that is known from.
+    """
+
+    type: str
+    since: Release = (7, 2)
+    before: Release = FOR_EVER
+    seen: str = ""
+
+
+SURVIVING = (
+    Surviving("vhost-user-blk", seen="run on 7.2, 10.0 and 11.1"),
+    Surviving("vhost-user-fs", seen="run on 7.2, 10.0 and 11.1"),
+    Surviving("vhost-user-vsock", seen="run on 7.2, 10.0 and 11.1"),
+    Surviving("vhost-vsock", seen="shares get_vhost with vhost-user-vsock"),
+    Surviving("vhost-user-scsi", since=(10, 0), seen="SIGSEGV on 7.2, run on 10.0 and 11.1"),
+    Surviving("vhost-scsi", seen="source of 7.2.0, 10.0.13 and 10.2.2"),
+    Surviving("vhost-user-gpu", seen="source of 7.2.0, 10.0.13 and 10.2.2"),
+    Surviving("vhost-user-vga", seen="a vhost-user-gpu in another dress"),
+    # Made over to vhost-user-base, which has none: SIGSEGV on 10.0 and 11.1.
+    Surviving("vhost-user-rng", before=(9, 0), seen="run on 7.2, SIGSEGV on 10.0 and 11.1"),
+    Surviving("vhost-user-input", before=(9, 0), seen="source of 7.2.0, SIGSEGV on 10.0 and 11.1"),
+    Surviving("vhost-vdpa-device", since=(10, 2), seen="none in the source of 10.0.13, there in that of 10.2.2"),
+    # vhost-user-gpio, -snd, -spi, -rtc and -test-device: SIGSEGV on each of 7.2, 10.0 and 11.1 that has them.
+    # vhost-user-i2c: SIGABRT on 7.2 and 10.0, even when it is not started.
+)
+
+_BUS = re.compile(r"(-(pci|ccw|device))?(-(non-)?transitional)?$")
+
+
+def is_vhost_type(type: str) -> bool:
+    """Whether all devices of a QEMU type have a vhost backend; others may: a network card has what its netdev is."""
+    return "vhost" in type
+
+
+def survives_queries(type: str, version: str) -> bool:
+    """Whether a started device may be asked for its status.
+
+    :param type: QEMU's type, with its bus or without: ``"vhost-user-blk-pci"``.
+    :param version: QEMU's, ``"10.0.2"``.
+    """
+    if not is_vhost_type(type):
+        return True
+    # vhost-vdpa-device is called so without its bus.
+    names, release = {type, _BUS.sub("", type)}, tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return any(known.type in names and known.since <= release < known.before for known in SURVIVING)

@@ -1,0 +1,120 @@
+"""Status by the device's own registers, where QEMU's status query is not survived.
+
+Responsible for what registers tell and for what has to come from elsewhere; must not know how a register is reached
+(``bus``) or who drives the device (a callable comes in). What nobody tells is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from pytest_virtio import qapi
+from pytest_virtio.bus.observed import AT_REST, Sight, observe_mmio, observe_pci
+from pytest_virtio.bus.survey import place_of
+from pytest_virtio.errors import CommandError, NotSupportedError, VirtioError
+from pytest_virtio.introspect.query import raised
+from pytest_virtio.introspect.survey import Known
+from pytest_virtio.model.features import Features
+from pytest_virtio.model.pci import PciFunction
+from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.spec.devices import device_type
+from pytest_virtio.spec.status import status_names
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.monitor import Command, Qmp
+from pytest_virtio.vm.qtest import Qtest
+
+__all__ = ("Acknowledged", "Registers")
+
+SOURCE = "registers"
+
+
+class Acknowledged(Protocol):
+    """What the guest's own side knows of the features that its driver acknowledged."""
+
+    def __call__(self, id: str, base: int | None, timeout: float, /) -> int | None:
+        """The bits; None if it does not know, or can't be asked.
+
+        :param id: the device's QEMU id.
+        :param base: its address on MMIO.
+        :param timeout: seconds.
+        """
+
+
+class Registers:
+    """The registers of one VM's virtio devices.
+
+    :param devices: all of them, as they were before the VM's first instruction.
+    :param acknowledged: asked where registers don't tell: on MMIO they can't be read back.
+    """
+
+    def __init__(self, qmp: Qmp, wire: Qtest, devices: Iterable[Known], acknowledged: Acknowledged) -> None:
+        self._qmp, self._wire, self._acknowledged = qmp, wire, acknowledged
+        self._devices = {known.info.path: known for known in devices}
+
+    def statuses(self, paths: Sequence[str], deadline: Deadline) -> dict[str, VirtioStatus | VirtioError]:
+        """The devices' statuses by path, or why there is none; what registers don't tell is None."""
+        asked: list[Command] = [(qapi.QUERY_RUN_STATE, None), (qapi.QUERY_PCI, None)]
+        try:
+            state, pci = self._qmp.execute_all(asked, deadline.remaining())
+            running = qapi.parse_running(raised(state))
+            # A machine without PCI has no such command or an empty answer.
+            functions = () if isinstance(pci, CommandError) else qapi.parse_pci(raised(pci))
+        except VirtioError as error:
+            return dict.fromkeys(paths, error)
+        answers: dict[str, VirtioStatus | VirtioError] = {}
+        for left, path in zip(range(len(paths), 0, -1), paths, strict=True):
+            # A guest that says nothing must not take the time of the others.
+            share = Deadline.after(deadline.remaining() / left)
+            answers[path] = self._status(path, functions, share, running=running)
+        return answers
+
+    def _status(
+        self, path: str, functions: tuple[PciFunction, ...], deadline: Deadline, *, running: bool
+    ) -> VirtioStatus | VirtioError:
+        known = self._devices.get(path)
+        if known is None:
+            return NotSupportedError(
+                f"{path}: this QEMU does not survive {qapi.QUERY_STATUS} of it, and its registers are not known: it "
+                "was not there when the VM started, or is on neither PCI nor MMIO"
+            )
+        try:
+            sight = self._look(known, functions, deadline)
+            source, bits = SOURCE, sight.driver_features
+            if bits is None:
+                bits = self._acknowledged(known.info.id, known.surveyed.base, deadline.remaining())
+                source = SOURCE if bits is None else f"{SOURCE}, the guest's word for its features"
+        except VirtioError as error:
+            return error
+        return _status(known, sight, bits, source, running)
+
+    def _look(self, known: Known, functions: tuple[PciFunction, ...], deadline: Deadline) -> Sight:
+        with self._wire.within(deadline, "reading registers"):
+            if known.surveyed.base is not None:
+                return observe_mmio(self._wire, known.surveyed.base, legacy=known.surveyed.legacy)
+            found = next((function for function in functions if place_of(function) == known.place), None)
+            return AT_REST if found is None else observe_pci(self._wire, known.surveyed, found)
+
+
+def _status(known: Known, sight: Sight, bits: int | None, source: str, running: bool) -> VirtioStatus:
+    type = device_type(known.surveyed.device_id)
+    host = Features(known.host_features, type)
+    # A driver may write what was not offered; QEMU drops it.
+    written = (bits or 0) & known.host_features
+    return VirtioStatus(
+        name=known.info.name,
+        device_id=known.surveyed.device_id,
+        status=status_names(sight.status),
+        guest_features=Features(written, type, offered=host, untold=_untold(known) if bits is None else ""),
+        host_features=host,
+        vm_running=running,
+        num_vqs=known.surveyed.num_queues,
+        queue_sel=sight.queue_select,
+        source=source,
+    )
+
+
+def _untold(known: Known) -> str:
+    if known.surveyed.base is None:
+        return f"{known.info.id}: registers do not tell what the driver acknowledged until it sets FEATURES_OK"
+    return f"{known.info.id}: MMIO registers do not tell what the driver acknowledged, and the guest can't be asked"
