@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ from pytest_virtio import (
     Iommu,
     Keyboard,
     Mem,
-    MissingError,
     Mouse,
     Net,
     Pmem,
@@ -30,7 +30,7 @@ from pytest_virtio import (
     VirtioFactory,
     cache,
 )
-from pytest_virtio.provision.qemu import find_qemu
+from pytest_virtio.plugin.session import virtio_session
 
 pytest_plugins = ["pytester"]
 
@@ -55,13 +55,25 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what takes a QEMU by its fixtures, so that ``-m qemu`` misses none."""
+    if "virtio_qemu" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.qemu)
+
+
 @pytest.fixture(scope="session")
-def program() -> Path:
-    """The QEMU that `pytest-virtio setup` sees to: the machine's, or the one in the cache."""
-    found = find_qemu()
-    if found is None:
-        raise MissingError("no QEMU: run `pytest-virtio setup`")
-    return found
+def program(pytestconfig: pytest.Config, virtio_qemu: str | Path) -> Path:
+    """The QEMU that the run, or this part of it, is on: ``--virtio-qemu``."""
+    return virtio_session(pytestconfig).host(virtio_qemu, halted=True).program
+
+
+@pytest.fixture
+def inner_runs(pytester: pytest.Pytester, program: Path) -> Iterator[pytest.Pytester]:
+    """Runs of pytest within the test take the test's QEMU where they choose none."""
+    # After pytester, which takes PYTEST_ADDOPTS away. As an ini value it gives way to the option.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_ADDOPTS", shlex.join(["-o", f"virtio_qemu={program}"]))
+        yield pytester
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ does not use it next to nothing: whatever is heavier than pytest itself is impor
 
 from pytest_virtio.plugin.assertions import pytest_assertrepr_compare
 from pytest_virtio.plugin.fixtures import (
+    pytest_generate_tests,
     virtio,
     virtio_devices,
     virtio_factory,
@@ -38,6 +39,7 @@ __all__ = (
     "pytest_assertrepr_compare",
     "pytest_configure",
     "pytest_fixture_setup",
+    "pytest_generate_tests",
     "pytest_report_collectionfinish",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",

@@ -1,6 +1,6 @@
 """The fixtures: ``virtio``, ``virtio_factory`` and the small ones that a conftest may override.
 
-Responsible for scopes and for what each fixture gives; must not know how a VM comes to be.
+Responsible for scopes, for what each fixture gives and for its parameters; must not know how a VM comes to be.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_virtio.errors import UsageError
+from pytest_virtio.plugin import qemus
 from pytest_virtio.plugin.marker import marked
 from pytest_virtio.plugin.session import virtio_session
 
@@ -19,13 +20,36 @@ if TYPE_CHECKING:
     from pytest_virtio.handle import Virtio
     from pytest_virtio.plugin.factory import VirtioFactory
 
-__all__ = ("virtio", "virtio_devices", "virtio_factory", "virtio_guest", "virtio_machine", "virtio_qemu")
+__all__ = (
+    "pytest_generate_tests",
+    "virtio",
+    "virtio_devices",
+    "virtio_factory",
+    "virtio_guest",
+    "virtio_machine",
+    "virtio_qemu",
+)
+
+_UNKNOWN_AT_COLLECTION = (
+    "--virtio-qemu was given several times, and pytest could not see before the run that this test needs a QEMU. "
+    'If it asks by request.getfixturevalue(), add @pytest.mark.usefixtures("virtio_qemu"); '
+    "a unittest.TestCase or a doctest runs on one: give a single --virtio-qemu"
+)
 
 
 @pytest.fixture(scope="session")
-def virtio_qemu(pytestconfig: pytest.Config) -> str | Path:
-    """The QEMU binary, a path or a name on PATH: ``--virtio-qemu``. Override it to choose another."""
-    return virtio_session(pytestconfig).settings.qemu
+def virtio_qemu(request: pytest.FixtureRequest) -> str | Path:
+    """The QEMU binary, a path or a name as ``--virtio-qemu`` takes it. Override it to choose another.
+
+    Where several were given it is each in turn, as its parameter.
+    """
+    if hasattr(request, "param"):
+        param: str | Path = request.param
+        return param
+    first, *others = virtio_session(request.config).settings.qemu
+    if others:
+        raise UsageError(_UNKNOWN_AT_COLLECTION)
+    return first.program
 
 
 @pytest.fixture
@@ -69,3 +93,20 @@ def virtio(
         raise UsageError("no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test")
     with virtio_factory(*virtio_devices, **options) as handle:
         yield handle
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a virtio test on each of several QEMUs; last, so that what marks and other hooks choose is seen.
+
+    :raises Collector.CollectError: when test ids can't tell the QEMUs apart.
+    """
+    if not qemus.is_open(metafunc):
+        return
+    session = virtio_session(metafunc.config)
+    if len(session.settings.qemu) > 1:
+        try:
+            ids = session.qemu_ids()
+        except UsageError as error:
+            raise pytest.Collector.CollectError(str(error)) from None
+        metafunc.parametrize("virtio_qemu", [qemu.program for qemu in session.settings.qemu], ids=ids, indirect=True)

@@ -6,12 +6,14 @@ it.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-__all__ = ("Settings", "pytest_addoption", "pytest_configure")
+__all__ = ("GivenQemu", "Settings", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
 GUESTS = ("scripted", "firmware", "linux")
@@ -20,7 +22,13 @@ MISSING = ("error", "skip")
 _PATHS = ("kernel", "initrd", "modules")
 
 _OPTIONS = (
-    ("qemu", "PATH", None, "the QEMU binary: a path or a name on PATH (default: qemu-system-x86_64)"),
+    (
+        "qemu",
+        "[LABEL=]PATH",
+        None,
+        "the QEMU binary: a path, a name on PATH or of a release that was built: qemu-10.0 (default: "
+        "qemu-system-x86_64). Given several times, every virtio test runs on each, its id names the version or LABEL",
+    ),
     ("guest", "NAME", GUESTS, "the guest of tests that name none: scripted (default), firmware or linux"),
     (
         "kernel",
@@ -47,13 +55,23 @@ _MARKER = (
 )
 
 
+class GivenQemu(NamedTuple):
+    """One ``--virtio-qemu``: ``PATH`` or ``LABEL=PATH``."""
+
+    program: str
+    """A path, a name on PATH, or of a release that was built."""
+    label: str = ""
+    """What test ids are to call it; "" for its version."""
+
+
 class Settings(NamedTuple):
     """What the user set for the run; None where he left it open.
 
     Named tuples in this room, for it is loaded in every pytest run: a frozen dataclass takes ten times as long to make.
     """
 
-    qemu: str = DEFAULT_QEMU
+    qemu: tuple[GivenQemu, ...] = (GivenQemu(DEFAULT_QEMU),)
+    """At least one."""
     guest: str | None = None
     kernel: Path | None = None
     initrd: Path | None = None
@@ -69,11 +87,11 @@ class Settings(NamedTuple):
 
         :raises pytest.UsageError: for a value that can't be.
         """
-        given = {name: _value(config, name, choices) for name, _, choices, _ in _OPTIONS}
+        given = {name: _value(config, name, choices) for name, _, choices, _ in _OPTIONS if name != "qemu"}
         known = {name: value for name, value in given.items() if value}
         paths = {name: Path(value).expanduser().absolute() for name, value in known.items() if name in _PATHS}
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
-        return cls(**{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
+        return cls(qemu=_qemus(config), **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,7 +102,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(
             f"--virtio-{name}", action=action, dest=f"virtio_{name}", metavar=metavar, choices=choices, help=text
         )
-        parser.addini(f"virtio_{name}", text, default="")
+        if name == "qemu":
+            parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
+        else:
+            parser.addini(f"virtio_{name}", text, default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,30 +116,43 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:
     option = config.getoption(f"virtio_{name}")
-    if isinstance(option, list):
-        return _only_qemu(option)
     if option:
         return str(option)
     value = str(config.getini(f"virtio_{name}")).strip()
     if value and choices and value not in choices:
         raise pytest.UsageError(f"virtio_{name} = {value}: one of {', '.join(choices)} is expected")
-    is_path = name in _PATHS or (name == "qemu" and "/" in value)
-    if value and is_path and config.inipath:
+    if value and name in _PATHS and config.inipath:
         return str(config.inipath.parent / Path(value).expanduser())
     return value
 
 
-def _only_qemu(given: list[str]) -> str:
-    """The one QEMU: a second one that is passed over in silence would be taken for tested.
+def _qemus(config: pytest.Config) -> tuple[GivenQemu, ...]:
+    option, beside = config.getoption("virtio_qemu"), None
+    if not option and config.inipath:
+        beside = config.inipath.parent
+    given = tuple(_given_qemu(text.strip(), beside) for text in option or config.getini("virtio_qemu"))
+    _refuse_twice([qemu.label or qemu.program for qemu in given])
+    return given or Settings().qemu
 
-    :raises pytest.UsageError: for several, or one with a label.
-    """
-    if len(given) > 1:
-        raise pytest.UsageError(f"--virtio-qemu: this version takes one QEMU a run; got {', '.join(given)}")
-    label, equals, path = given[0].partition("=")
-    if equals and "/" not in label:
-        raise pytest.UsageError(f"--virtio-qemu={given[0]}: labels are not in this version; write --virtio-qemu={path}")
-    return given[0]
+
+def _given_qemu(text: str, beside: Path | None) -> GivenQemu:
+    """What one option, or one line of the ini file that is ``beside``, says."""
+    label, equals, program = text.partition("=")
+    if not equals or "/" in label:
+        label, equals, program = "", "", text
+    if not program or (equals and not label):
+        raise pytest.UsageError(f"virtio-qemu {text!r}: PATH or LABEL=PATH is expected")
+    if "/" in program:
+        # A shell leaves the ~ of --virtio-qemu=~/qemu to us.
+        path = os.path.expanduser(program)  # noqa: PTH111 - Path would drop the ./ that keeps PATH from being searched
+        program = str(beside / path) if beside else path
+    return GivenQemu(program, label)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise pytest.UsageError(f"virtio-qemu {twice!r} is given twice: to run on it twice, write LABEL=PATH")
 
 
 def _seconds(value: str) -> float:

@@ -30,8 +30,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the reports of the test's VMs when it fails."""
-    session = started_session(item.config)
-    if session is None or call.excinfo is None:
+    if call.excinfo is None:
         return (yield)
     spoken = isinstance(call.excinfo.value, VirtioError) and not item.config.getoption("fulltrace")
     if spoken:
@@ -40,7 +39,8 @@ def pytest_runtest_makereport(
     if report.failed:
         if spoken:
             failures.show_error(report, item, call.excinfo)
-        living = session.vms_of(item) if report.when != "teardown" else []
+        session = started_session(item.config)
+        living = session.vms_of(item) if session and report.when != "teardown" else []
         _attach(report, item, [*reports_with(call.excinfo.value), *_reports_of(living)])
     return report
 

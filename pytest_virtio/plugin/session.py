@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_virtio.errors import MissingError
+from pytest_virtio.errors import MissingError, VirtioError
+from pytest_virtio.plugin import qemus
 from pytest_virtio.plugin.makers import concerns, setting_up
 from pytest_virtio.plugin.options import Settings
 
@@ -43,11 +44,21 @@ class VirtioSession:
         self._choices: dict[str, None] = {}
         self._missing: dict[str, str] = {}
         self._announced: set[str] = set()
+        self._qemu_ids: list[str] = []
 
     @property
     def default_guest(self) -> str:
         """The guest of tests that name none."""
         return self.settings.guest or "scripted"
+
+    def qemu_ids(self) -> list[str]:
+        """What test ids call the QEMUs that were given; asks each for its version at the first call.
+
+        :raises UsageError: for two that can't be told apart.
+        """
+        if not self._qemu_ids:
+            self._qemu_ids = qemus.ids(self.settings.qemu, self._version)
+        return self._qemu_ids
 
     def host(self, qemu: str | Path, *, halted: bool) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
@@ -82,6 +93,13 @@ class VirtioSession:
                 self._missing[qemu] = str(error)
                 raise
         return self._known[qemu]
+
+    def _version(self, qemu: str) -> str | None:
+        try:
+            return self._capabilities(qemu).version
+        except (VirtioError, OSError):
+            # Its tests will say so.
+            return None
 
     def spec(self, devices: tuple[Any, ...], options: dict[str, Any]) -> VmSpec:
         """A declaration, completed by what the user set for the run.

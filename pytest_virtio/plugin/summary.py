@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_virtio.errors import UsageError, VirtioError
+from pytest_virtio.plugin import qemus
 from pytest_virtio.plugin.marker import marked
-from pytest_virtio.plugin.session import is_scripted, started_session, virtio_session
+from pytest_virtio.plugin.session import VirtioSession, is_scripted, started_session, virtio_session
 
 __all__ = (
     "pytest_report_collectionfinish",
@@ -30,15 +32,17 @@ _OUTPUT = "pytest_virtio"
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
     """Say which QEMU and accelerator the selected virtio tests will run on; nothing where there are none."""
-    if config.option.collectonly or not any(_takes_the_runs_qemu(item) for item in items):
+    concerned = [] if config.option.collectonly else [item for item in items if qemus.takes_the_runs(item)]
+    if not concerned:
         return []
     session = virtio_session(config)
-    try:
-        for halted in sorted({is_scripted(guest) for guest in _guests(items, session.default_guest)}, reverse=True):
-            session.host(session.settings.qemu, halted=halted)
-    except (VirtioError, OSError) as error:
-        return [f"virtio: {error}"]
-    return session.news()
+    troubles: dict[str, None] = {}
+    for qemu, halted in dict.fromkeys(_hosts(concerned, session)):
+        try:
+            session.host(qemu, halted=halted)
+        except (VirtioError, OSError) as error:
+            troubles[f"virtio: {error}"] = None
+    return [*session.news(), *troubles]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -69,23 +73,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         janitor.close()
 
 
-def _takes_the_runs_qemu(item: pytest.Item) -> bool:
-    """Whether it is a virtio test whose conftest does not choose another QEMU."""
-    known: dict[str, Sequence[pytest.FixtureDef[Any]]] = getattr(
-        getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}
-    )
-    if "virtio_factory" not in known:
-        return False
-    chooses = known.get("virtio_qemu", ())
-    return not chooses or chooses[-1].func.__module__.startswith("pytest_virtio.")
-
-
-def _guests(items: Sequence[pytest.Item], default: str) -> Iterator[Any]:
-    """The guests that the marks of virtio tests name; what fixtures choose is not known before they run."""
+def _hosts(items: Sequence[pytest.Item], session: VirtioSession) -> Iterator[tuple[str | Path, bool]]:
+    """The QEMUs that the marks of virtio tests ask for, and whether the CPU sleeps; what fixtures choose is not known
+    before they run."""
     for item in items:
-        if _takes_the_runs_qemu(item) and any(item.iter_markers("virtio")):
+        qemu = qemus.known_for(item, session.settings.qemu)
+        if qemu is not None and any(item.iter_markers("virtio")):
             try:
-                yield marked(item).options.get("guest") or default
+                yield qemu, is_scripted(marked(item).options.get("guest") or session.default_guest)
             except UsageError:
                 # The test itself will say so.
                 continue

@@ -20,8 +20,14 @@ firmware_blk = pytest.mark.virtio(Blk(), guest="firmware")
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(inner_runs: pytest.Pytester, run_dry: Run) -> Run:
     """Runs pytest in this process on a file with the given tests; ``conftest`` is one's text."""
+    return run_dry
+
+
+@pytest.fixture
+def run_dry(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same for tests that start no QEMU, and are not repeated for each."""
     # Summaries are cut to the terminal's width.
     monkeypatch.setenv("COLUMNS", "300")
 

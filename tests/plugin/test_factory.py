@@ -7,8 +7,6 @@ import pytest
 
 from .conftest import Run
 
-pytestmark = pytest.mark.qemu
-
 
 def _qemus() -> list[psutil.Process]:
     """Living QEMUs of this process; a shared Linux guest may be one of them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_virtio.plugin.options import Settings
+from pytest_virtio.plugin.options import GivenQemu, Settings
 
 from .conftest import Run
 
@@ -32,7 +32,7 @@ def settings(pytester: pytest.Pytester, *arguments: str) -> Settings:
 
 
 VALUES = [
-    ("qemu", "./qemu", lambda root: f"{root}/qemu"),
+    ("qemu", "./qemu", lambda root: (GivenQemu(f"{root}/qemu"),)),
     ("guest", "linux", lambda _: "linux"),
     ("kernel", "bzImage", lambda root: root / "bzImage"),
     ("initrd", "dir/initrd", lambda root: root / "dir/initrd"),
@@ -49,7 +49,7 @@ def test_each_option_has_an_ini_twin(pytester: pytest.Pytester, name: str, value
     assert callable(expected)
     wanted = expected(pytester.path)
     given = getattr(settings(pytester, f"--virtio-{name}={value}"), name)
-    assert given == (value if name == "qemu" else wanted)
+    assert given == ((GivenQemu(value),) if name == "qemu" else wanted)
     pytester.makeini(f"[pytest]\nvirtio_{name} = {value}\n")
     assert getattr(settings(pytester), name) == wanted
 
@@ -77,15 +77,17 @@ def test_a_home_is_found(pytester: pytest.Pytester) -> None:
         ("virtio_timeout = nan", "virtio-timeout 'nan': a number of seconds above 0 is expected"),
     ],
 )
-def test_a_wrong_value_is_refused_before_collection(run: Run, pytester: pytest.Pytester, ini: str, words: str) -> None:
+def test_a_wrong_value_is_refused_before_collection(
+    run_dry: Run, pytester: pytest.Pytester, ini: str, words: str
+) -> None:
     pytester.makeini(f"[pytest]\n{ini}\n")
-    result = run("def test_green(): pass")
+    result = run_dry("def test_green(): pass")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {words}"])
 
 
-def test_marks_merge(run: Run) -> None:
-    run("""
+def test_marks_merge(run_dry: Run) -> None:
+    run_dry("""
         pytestmark = pytest.mark.virtio(Net(), Blk(), machine="pc", timeout=11, boot=False)
 
         @pytest.mark.virtio(memory="64M", machine="q35")
@@ -105,8 +107,8 @@ def test_marks_merge(run: Run) -> None:
     """, conftest=DECLARED).assert_outcomes(passed=4)  # fmt: skip
 
 
-def test_fixtures_to_override_win_over_marks(run: Run) -> None:
-    run("""
+def test_fixtures_to_override_win_over_marks(run_dry: Run) -> None:
+    run_dry("""
         @pytest.mark.virtio(Blk(), guest="firmware", machine="q35")
         def test_overridden(virtio, virtio_qemu):
             assert [d.name for d in virtio.devices] == ["rng0"]
@@ -128,9 +130,9 @@ def test_fixtures_to_override_win_over_marks(run: Run) -> None:
     """).assert_outcomes(passed=1)  # fmt: skip
 
 
-def test_the_run_fills_in_what_is_left_open(run: Run, pytester: pytest.Pytester) -> None:
+def test_the_run_fills_in_what_is_left_open(run_dry: Run, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nvirtio_guest = linux\nvirtio_kernel = bzImage\nvirtio_modules = modules\n")
-    run("""
+    run_dry("""
         from pathlib import Path
 
         @pytest.mark.virtio(Rng())
@@ -155,8 +157,8 @@ def test_the_run_fills_in_what_is_left_open(run: Run, pytester: pytest.Pytester)
         ("Net(id='a'), Blk(id='a'), guest='linux'", "UsageError: *'a'*"),
     ],
 )
-def test_a_wrong_mark_is_told_of_at_the_test(run: Run, mark: str, words: str) -> None:
-    result = run(f"""
+def test_a_wrong_mark_is_told_of_at_the_test(run_dry: Run, mark: str, words: str) -> None:
+    result = run_dry(f"""
         @pytest.mark.virtio({mark})
         def test_red(virtio): pass
     """, conftest=DECLARED)  # fmt: skip

@@ -10,8 +10,6 @@ from pytest_virtio.vm import accelerator
 
 from .conftest import Run
 
-pytestmark = pytest.mark.qemu
-
 
 def test_it_is_the_default_and_needs_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_VIRTIO_CACHE", str(tmp_path))
@@ -44,7 +42,7 @@ def test_the_report_shows_what_the_drivers_did(run: Run) -> None:
             "blk0: reset, acknowledge, driver, *, driver_ok; request0: 1 requests given back, 0 with the device",
             "rng0: not driven",
             "*reproduce*",
-            "printf '\\372\\364*halt.rom",
+            "printf * | dd of=virtio-repro/halt.rom *",
         ]
     )
 

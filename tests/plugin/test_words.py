@@ -6,8 +6,6 @@ import pytest
 
 from .conftest import Run
 
-pytestmark = pytest.mark.qemu
-
 
 @pytest.mark.parametrize(
     ("assertion", "verdict"),

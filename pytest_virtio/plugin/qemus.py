@@ -1,0 +1,74 @@
+"""Several QEMUs in one run: which tests run on each, and what their ids call them.
+
+Responsible for telling the tests that run on what was given from those whose author has chosen a QEMU; must not know
+how a version is found out. The only module that looks at a test's fixture definitions and parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_virtio.errors import UsageError
+from pytest_virtio.plugin.options import GivenQemu
+
+__all__ = ("ids", "is_open", "known_for", "takes_the_runs")
+
+_NAME = "virtio_qemu"
+_OURS = "pytest_virtio."
+
+Definitions = Mapping[str, Sequence[pytest.FixtureDef[Any]]]
+
+
+def ids(given: Sequence[GivenQemu], version: Callable[[str], str | None]) -> list[str]:
+    """What test ids call these QEMUs: its label, ``qemu-10.0``, or ``qemu-10.0.2`` where there are two of 10.0.
+
+    One without a version is not there: it keeps the name that it was given by.
+
+    :param version: of a program, ``"10.0.2"``; None if it can't be had.
+    :raises UsageError: for two that can't be told apart.
+    """
+    known = [None if qemu.label else version(qemu.program) for qemu in given]
+    short = [_id(qemu, found and found.rpartition(".")[0]) for qemu, found in zip(given, known, strict=True)]
+    full = [_id(qemu, found) for qemu, found in zip(given, known, strict=True)]
+    chosen = [one if short.count(one) == 1 else other for one, other in zip(short, full, strict=True)]
+    for name in chosen:
+        same = [qemu.program for qemu, its in zip(given, chosen, strict=True) if its == name]
+        if len(same) > 1:
+            raise UsageError(f"{' and '.join(same)} are both {name} to test ids: write --virtio-qemu=LABEL=PATH")
+    return chosen
+
+
+def _id(qemu: GivenQemu, version: str | None) -> str:
+    return qemu.label or (f"qemu-{version}" if version else qemu.program)
+
+
+def is_open(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test takes the run's QEMU and is not parametrised by another."""
+    chosen = any(_NAME in call.params for call in metafunc._calls)
+    return not chosen and _is_the_runs(metafunc._arg2fixturedefs)
+
+
+def takes_the_runs(item: pytest.Item) -> bool:
+    """Whether a test runs on what was given for the run, as far as its author lets pytest see."""
+    return _is_the_runs(getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}))
+
+
+def known_for(item: pytest.Item, given: Sequence[GivenQemu]) -> str | Path | None:
+    """The one of the run's QEMUs that a test is to run on; None where that is not settled."""
+    only = given[0].program if len(given) == 1 else None
+    found: str | Path | None = getattr(getattr(item, "callspec", None), "params", {}).get(_NAME, only)
+    return found
+
+
+def _is_the_runs(definitions: Definitions) -> bool:
+    """Whether the fixture is ours, or overridden by one that asks for ours."""
+    for definition in reversed(definitions.get(_NAME, ())):
+        if definition.func.__module__.startswith(_OURS):
+            return True
+        if _NAME not in definition.argnames:
+            break
+    return False
