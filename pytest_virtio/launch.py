@@ -28,6 +28,7 @@ from pytest_virtio.introspect.probe import status_query_ends
 from pytest_virtio.introspect.query import Queries
 from pytest_virtio.introspect.quirks import survives_queries
 from pytest_virtio.introspect.registers import Registers
+from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.introspect.survey import survey
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.vm import cmdline, workdir
@@ -89,6 +90,15 @@ class RunningVm:
     def status(self, id: str, timeout: float = QUERY_SECONDS) -> VirtioStatus:
         """The status of a device by its id."""
         return self.introspector.status(self.paths[id], timeout)
+
+    @property
+    def standstill(self) -> Standstill:
+        """The ways to an answer that stop the VM."""
+
+        def silent() -> list[str]:
+            return [id for id, backend in self.backends.items() if backend.child.running and backend.child.stopped]
+
+        return Standstill(self.qemu, self.introspector, self.paths.values(), silent)
 
     def close(self) -> None:
         """End the backends, QEMU and all that came with it. May be called again."""

@@ -32,13 +32,28 @@ class VirtioQueue:
         return f"<VirtioQueue {self.device.id}.{self.name} (queue {self.index})>"
 
     def status(self, *, timeout: float = QUERY_SECONDS) -> VirtQueueStatus:
-        """The ring as QEMU's device model sees it.
+        """The ring as QEMU's device model sees it; one that a vhost backend serves, as it is in guest RAM, for asking
+        QEMU would stop it. ``source`` tells which. Asking does not disturb the device.
 
         :param timeout: seconds.
-        :raises DisturbingQueryError: on a running vhost device, where asking would stop the ring.
+        :raises DisturbingQueryError: where it can't be told whether a backend runs or is about to.
         :raises QemuExitedError: when QEMU is gone.
         """
         return self.device._introspector.queue_status(self.device.path, self.index, timeout)
+
+    def stopped_status(self, *, timeout: float = QUERY_SECONDS) -> VirtQueueStatus:
+        """The ring as QEMU's device model sees it while the VM stands still. **This stops the VM** for milliseconds
+        and lets it go on: block I/O is drained, rings are taken back from vhost backends and given to them again.
+
+        It is the only way to what the device itself counts in a ring that a vhost backend serves (``last_avail_idx``).
+        No report takes it.
+
+        :param timeout: seconds.
+        :raises DisturbingQueryError: when a request is in flight or a backend's process is stopped, for then QEMU would
+            hang in the attempt; nothing has been done then.
+        :raises MonitorTimeoutError: when QEMU hangs all the same. The VM may be left stopped.
+        """
+        return self.device._running.standstill.queue_status(self.device.path, self.index, timeout)
 
     def vhost_status(self, *, timeout: float = QUERY_SECONDS) -> VirtVhostQueueStatus:
         """The ring as the vhost backend was told of it.

@@ -279,8 +279,8 @@ def _microvm_with_kernel(plan: Plan) -> Iterator[str]:
     if "firmware=" not in plan.spec.machine:
         # QEMU puts the initrd at the very end of RAM below 4 GiB: microvm tells x86_load_linux() of no ACPI tables
         # (seen on 7.2, 10.0 and 11.1). SeaBIOS has them in that last page, and loses them: Linux sums up a table
-        # of garbage for ever, or finds no device. SeaBIOS is QEMU's default with ACPI (but not Debian's in 7.2). qboot, which
-        # comes with QEMU too, has its tables below 1 MiB.
+        # of garbage for ever, or finds no device. SeaBIOS is QEMU's default with ACPI (but not Debian's in 7.2).
+        # qboot, which comes with QEMU too, has its tables below 1 MiB.
         yield from ("-bios", "qboot.rom")
     if plan.accelerator == "tcg":
         # A microvm has no clock beside the PIT to measure the TSC against. On a busy host Linux fails at that, and
