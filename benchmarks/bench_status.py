@@ -24,7 +24,7 @@ from qemu.qmp import QMPClient
 from pytest_virtio import Net, VirtioFactory
 from pytest_virtio.vm import workdir
 
-__all__ = ("measure",)
+__all__ = ("batch", "library_batches", "measure", "monitor")
 
 BATCHES = 60
 CALLS = 50
@@ -87,20 +87,21 @@ def _asked(factory: VirtioFactory, pairs: int) -> list[list[float]]:
         directory = workdir.make()
         stack.callback(workdir.remove, directory)
         paths = {name: directory / name for name in ("library", "raw")}
-        words = [word for name, path in paths.items() for word in _monitor(name, path)]
+        words = [word for name, path in paths.items() for word in monitor(name, path)]
         device = stack.enter_context(factory(Net(), guest="linux", boot=False, args=words))["net0"]
-        library = stack.enter_context(_library(paths["library"], device.path))
+        library = stack.enter_context(library_batches(paths["library"], device.path))
         raw = RawMonitor(paths["raw"])
         stack.callback(raw.close)
         ask_raw = partial(raw.execute, QUERY, {"path": device.path})
-        return interleaved("status", pairs, partial(_batch, device.status), library, partial(_batch, ask_raw))
+        return interleaved("status", pairs, partial(batch, device.status), library, partial(batch, ask_raw))
 
 
-def _monitor(name: str, path: Path) -> tuple[str, ...]:
+def monitor(name: str, path: Path) -> tuple[str, ...]:
+    """The words of QEMU's command line for a further monitor."""
     return "-chardev", f"socket,id={name},path={path},server=on,wait=off", "-mon", f"chardev={name},mode=control"
 
 
-def _batch(call: Callable[[], object]) -> float:
+def batch(call: Callable[[], object]) -> float:
     """The median time of a call, in microseconds."""
     times = []
     for _ in range(CALLS):
@@ -120,7 +121,7 @@ async def _async_batch(call: Callable[[], Awaitable[object]]) -> float:
 
 
 @contextmanager
-def _library(path: Path, device: str) -> Iterator[Callable[[], float]]:
+def library_batches(path: Path, device: str) -> Iterator[Callable[[], float]]:
     """A batch by qemu.qmp's client, called from within its event loop."""
     client = QMPClient("benchmark")
 
@@ -129,11 +130,11 @@ def _library(path: Path, device: str) -> Iterator[Callable[[], float]]:
 
     with asyncio.Runner() as runner:
 
-        def batch() -> float:
+        def one_batch() -> float:
             return runner.run(asyncio.wait_for(_async_batch(ask), CALLS * SECONDS))
 
         runner.run(asyncio.wait_for(client.connect(str(path)), SECONDS))
         try:
-            yield batch
+            yield one_batch
         finally:
             runner.run(asyncio.wait_for(client.disconnect(), SECONDS))

@@ -17,6 +17,7 @@ from pathlib import Path
 import bench_boot
 import bench_import
 import bench_memory
+import bench_observe
 import bench_scripted
 import bench_status
 from figures import Figure, plain, table
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "import": bench_import,
     "memory": bench_memory,
     "scripted": bench_scripted,
+    "observe": bench_observe,
 }
 
 

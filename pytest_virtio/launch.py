@@ -137,8 +137,7 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
     try:
         _start_backends(services, backends, directory, deadline)
         surveyed = _needs_survey(plan, host)
-        # Nothing may run yet when the devices are looked at; where the guest is scripted, nothing does.
-        held = surveyed and not plan.boot.paused and not plan.boot.halted
+        held = surveyed and _runs_at_once(plan)
         qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline)
         guest = _guest(plan.spec, qemu)
         infos = Queries(qemu).devices(QUERY_SECONDS)
@@ -260,6 +259,12 @@ def _needs_survey(plan: Plan, host: Host) -> bool:
     named = [word.partition(",")[0] for option, word in pairwise(plan.spec.args) if option == "-device"]
     types = [*(device.type for device in plan.devices), *named]
     return bool(status_query_ends(host.known)) or not all(survives_queries(t, host.known.version) for t in types)
+
+
+def _runs_at_once(plan: Plan) -> bool:
+    """Whether something runs as soon as the machine is there, so that it has to be held while devices are surveyed."""
+    waits = plan.boot.paused or plan.boot.halted or not {"-S", "-incoming"}.isdisjoint(plan.spec.args)
+    return not waits
 
 
 def _paused(plan: Plan) -> Plan:

@@ -44,12 +44,18 @@ def observe_pci(wire: Qtest, device: Surveyed, function: PciFunction) -> Sight:
     :param function: where its BARs are now.
     """
     header, common = _header(wire, device, function), _common(wire, device, function)
-    low = header.get(Legacy.DRIVER_FEATURES) if header else None
     if common is None:
-        return _by_header(header, low or 0) if header else AT_REST
-    registers = (Common.DEVICE_STATUS, Common.DRIVER_FEATURE_SELECT, Common.QUEUE_SELECT)
-    status, selected, queue = common.exchange([common.reading(register) for register in registers])
-    return Sight(status, _driver_features(common, status, selected, low), queue)
+        return _by_header(header) if header else AT_REST
+    sight = _by_common(common, header)
+    for _ in range(_ATTEMPTS):
+        if not sight.status & DeviceStatus.FEATURES_OK:
+            break
+        seen = _with_words(common, header, sight)
+        if seen.driver_features is not None:
+            return seen
+        # A driver has begun anew meanwhile.
+        sight = _by_common(common, header)
+    return sight
 
 
 def observe_mmio(wire: Qtest, base: int, *, legacy: bool) -> Sight:
@@ -76,39 +82,41 @@ def _header(wire: Qtest, device: Surveyed, function: PciFunction) -> Window | No
     return None if address is None else Window(wire, "io", address, Legacy.CONFIG_OFFSET, "legacy header")
 
 
-def _by_header(header: Window, low: int) -> Sight:
-    status, queue = header.exchange([header.reading(r) for r in (Legacy.DEVICE_STATUS, Legacy.QUEUE_SELECT)])
-    return Sight(status, low, queue)
+def _by_header(header: Window) -> Sight:
+    registers = (Legacy.DEVICE_STATUS, Legacy.DRIVER_FEATURES, Legacy.QUEUE_SELECT)
+    return Sight(*header.wire.at_once([header.reading(register) for register in registers]))
 
 
-def _driver_features(common: Window, status: int, selected: int, low: int | None) -> int | None:
-    """What the driver wrote.
+def _by_common(common: Window, header: Window | None) -> Sight:
+    """What can be told without moving a selector.
 
-    The common configuration shows what was written there last, be it before a reset, and nothing of what was written by
-    the legacy interface, so before FEATURES_OK it tells nothing.
-
-    :param low: the lower 32 bits by the legacy header, which shows them as they are.
+    The common configuration shows the features that were written there last, be it before a reset, and nothing of what
+    was written by the legacy interface: before FEATURES_OK it tells nothing. The legacy header shows the lower half as
+    it is. A legacy driver knows no FEATURES_OK; until a modern one sets it, its upper half is not known.
     """
+    registers = [common.reading(register) for register in (Common.DEVICE_STATUS, Common.QUEUE_SELECT)]
+    low = [header.reading(Legacy.DRIVER_FEATURES)] if header else []
+    status, queue, *shown = common.wire.at_once([*registers, *low])
     if not status:
-        return 0
-    if status & DeviceStatus.FEATURES_OK:
-        words = _words(common, selected)
-        return words if words is None or low is None else words >> 32 << 32 | low
-    # A legacy driver knows no FEATURES_OK; until a modern one sets it, its upper half is not known.
-    return low if low == 0 or status & DeviceStatus.DRIVER_OK else None
+        return Sight(0, 0, queue)
+    told = shown and (shown[0] == 0 or status & DeviceStatus.DRIVER_OK) and not status & DeviceStatus.FEATURES_OK
+    return Sight(status, shown[0] if told else None, queue)
 
 
-def _words(common: Window, selected: int) -> int | None:
-    """All words of the driver's features, and the selector as it was; None when a driver is writing them just now."""
-    for _ in range(_ATTEMPTS):
-        status, found, *words = common.wire.at_once(_reading_words(common, selected))
-        if found == selected and status & DeviceStatus.FEATURES_OK:
-            return sum(word << 32 * number for number, word in enumerate(words))
-        # A driver has begun anew since the selector was read.
+def _with_words(common: Window, header: Window | None, sight: Sight) -> Sight:
+    """All words of the driver's features and the status of the same moment, and the selector as it was; without the
+    features when a driver was found at writing them."""
+    selected = common.get(Common.DRIVER_FEATURE_SELECT)
+    low = [header.reading(Legacy.DRIVER_FEATURES)] if header else []
+    status, found, *words = common.wire.at_once([*_reading_words(common, selected), *low])
+    if found != selected:
         common.put(Common.DRIVER_FEATURE_SELECT, found)
         common.wire.flush()
-        selected = found
-    return None
+    if found != selected or not status & DeviceStatus.FEATURES_OK:
+        return sight._replace(driver_features=None)
+    if header:
+        words[0] = words.pop()
+    return Sight(status, sum(word << 32 * number for number, word in enumerate(words)), sight.queue_select)
 
 
 def _reading_words(common: Window, selected: int) -> list[Read | Write]:

@@ -66,9 +66,11 @@ def survey_pci(execute: Execute, wire: Qtest) -> dict[Place, Surveyed]:
 
 
 def _survey(host: PciHost, found: PciFunction) -> Iterator[Surveyed]:
-    """The function, if it has virtio's registers."""
+    """The function, if it has virtio's registers, and configuration space is where every PC has it."""
     function = Function(host, PciAddress(found.bus, found.slot, found.function))
     config = function.config()
+    if config[:4] != (found.device << 16 | found.vendor).to_bytes(4, "little"):
+        return
     bars = function.map_bars(config)
     capabilities, _ = parse_capabilities(config)
     id = device_id(found.vendor, found.device) or 0

@@ -164,11 +164,10 @@ class Monitor:
         :raises UsageError: for arguments that JSON can't say, and for an impossible timeout.
         """
         self._refuse_forked(command)
-        message, deadline = _message(command, arguments), Deadline.after(timeout)
-        try:
-            return self._loop.run(deadline.remaining(), self._execute, command, message)
-        except TimeoutError:
-            raise MonitorTimeoutError(command, timeout) from None
+        answer = self._answered(command, _message(command, arguments), Deadline.after(timeout))
+        if isinstance(answer, MonitorError):
+            raise answer
+        return answer
 
     def execute_all(self, commands: Sequence[Command], timeout: float) -> list[object | MonitorError]:
         """Execute commands in their order, without waiting for one's answer to send the next.
@@ -182,6 +181,9 @@ class Monitor:
         self._refuse_forked(", ".join(dict.fromkeys(names)))
         messages = [_message(command, arguments) for command, arguments in commands]
         deadline = Deadline.after(timeout)
+        if len(commands) == 1:
+            # The short way: what lets many go on at once takes a tenth of a round trip.
+            return [self._answered(names[0], messages[0], deadline)]
         if not commands:
             return []
         try:
@@ -199,6 +201,14 @@ class Monitor:
                 self._peer.shutdown(socket.SHUT_RDWR)
         else:
             self._peer.close()
+
+    def _answered(self, command: str, message: Message, deadline: Deadline) -> object | MonitorError:
+        try:
+            return self._loop.run(deadline.remaining(), self._execute, command, message)
+        except TimeoutError:
+            return MonitorTimeoutError(command, deadline.seconds)
+        except MonitorError as error:
+            return error
 
     def _refuse_forked(self, command: str) -> None:
         if self._loop.pid != os.getpid():
