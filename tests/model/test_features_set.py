@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_virtio.errors import UnknownNameError, UsageError
+from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError
 from pytest_virtio.model.features import Features
 from pytest_virtio.spec.devices import BLK, NET, BlkFeature, NetFeature
 from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
@@ -161,3 +161,32 @@ def test_immutable_and_copied_by_value() -> None:
         features.other = 1  # type: ignore[attr-defined]
     assert copy.deepcopy(features) == features
     assert pickle.loads(pickle.dumps(Features(FEW, PROTOCOL_FEATURE_NAMES))).bits == FEW
+
+
+UNTOLD = Features(0, NET, untold="net0: nobody knows")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda features: features.bits,
+        lambda features: "MRG_RXBUF" in features,
+        lambda features: features >= {"MRG_RXBUF"},
+        lambda features: features == Features(0, NET),
+        lambda features: features | {"MRG_RXBUF"},
+        lambda features: {"MRG_RXBUF"} - features,
+        lambda features: features.isdisjoint({"MRG_RXBUF"}),
+        bool,
+        list,
+        len,
+        hash,
+    ],
+)
+def test_what_nobody_tells_is_no_empty_set(look: Callable[[Features], object]) -> None:
+    with pytest.raises(NotSupportedError, match="net0: nobody knows"):
+        look(UNTOLD)
+
+
+def test_what_nobody_tells_can_be_shown() -> None:
+    assert repr(UNTOLD) == "Features(untold='net0: nobody knows')"
+    assert (UNTOLD.untold, Features(0, NET).untold) == ("net0: nobody knows", "")

@@ -9,12 +9,13 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import pytest
 
 from pytest_virtio import Rng, VirtioFactory
-from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError, QemuExitedError
+from pytest_virtio.errors import MonitorClosedError, MonitorError, MonitorTimeoutError, QemuExitedError, UsageError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.vm import qtest
 from pytest_virtio.vm.deadline import Deadline
@@ -329,6 +330,37 @@ def test_threads_take_turns(qemu: Qemu) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+CONFIG_ADDRESS = 0xCF8
+OURS = 0x80000800
+
+
+@pytest.fixture
+def busy(virtio_factory: VirtioFactory, tmp_path: Path) -> Iterator[Qtest]:
+    """A VM whose processor writes 0 to a register all the time."""
+    code = bytes.fromhex("ba f80c 66 31c0 66 ef ebfc")  # mov dx, 0xcf8; xor eax, eax; next: out dx, eax; jmp next
+    reset = bytes.fromhex("e90d00").ljust(16, b"\0")  # jmp 0, from fff0
+    rom = tmp_path / "busy.rom"
+    rom.write_bytes(code.ljust(0x10000 - len(reset), b"\0") + reset)
+    with virtio_factory(Rng(), boot=False, args=["-bios", str(rom)]) as virtio:
+        virtio.vm.cont()
+        yield virtio._running.qemu.qtest
+
+
+@pytest.mark.qemu
+def test_at_once_no_processor_gets_a_word_in(busy: Qtest) -> None:
+    write, read = Write("io", CONFIG_ADDRESS, 4, OURS), Read("io", CONFIG_ADDRESS, 4)
+    for _ in range(500):
+        assert busy.at_once([write, *[read] * 30]) == [OURS] * 30
+    # It is busy indeed: what is not said at once is lost.
+    assert any(busy.exchange([write]) or busy.exchange([read]) != [OURS] for _ in range(1000))
+
+
+def test_too_many_to_be_done_at_once(ends: Ends) -> None:
+    with pytest.raises(UsageError, match="70 operations are too many to be done at once"):
+        ends.wire.at_once([Read("memory", RAM, 4)] * 70)
+    assert ends.heard() == []
 
 
 @pytest.mark.qemu
