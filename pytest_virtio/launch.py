@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_virtio.backend import storage_daemon
 from pytest_virtio.backend.daemon import Daemon, Service
 from pytest_virtio.backend.image import format_of
+from pytest_virtio.declare.backends import Netdev, NoBackend
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.guests import Firmware, Guest, Linux, Scripted
 from pytest_virtio.declare.spec import VmSpec
@@ -256,7 +257,7 @@ def _guest(spec: VmSpec, qemu: Qemu) -> RunningGuest:
 
 def _needs_survey(plan: Plan, host: Host) -> bool:
     """Whether some device can't be asked for its status by QEMU's own query."""
-    named = [word.partition(",")[0] for option, word in pairwise(plan.spec.args) if option == "-device"]
+    named = [word.partition(",")[0] for option, word in pairwise(plan.spec.args) if option in ("-device", "--device")]
     types = [*(device.type for device in plan.devices), *named]
     return bool(status_query_ends(host.known)) or not all(survives_queries(t, host.known.version) for t in types)
 
@@ -295,7 +296,28 @@ def _introspector(
         qemu.memory,
         Registers(qemu, qemu.qtest, known, acknowledged),
         _types(plan, qemu, infos),
+        _Backends(plan, backends),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Backends:
+    """What is known of the VM's vhost backends."""
+
+    plan: Plan
+    daemons: Mapping[str, Daemon]
+
+    def behind(self, id: str) -> bool:
+        """Whether one may be behind a device whose type does not tell: by its netdev, or by what ``args`` say."""
+        declared = {device.declaration.name: device.declaration.backend for device in self.plan.devices}
+        backend = declared.get(id, NoBackend())
+        if isinstance(backend, NoBackend):
+            return any("vhost" in word for word in self.plan.spec.args)
+        return isinstance(backend, Netdev) and "vhost" in backend.options
+
+    def ended(self, id: str) -> bool:
+        """Whether the device's backend has ended; QEMU has no other connection, so none can take its place."""
+        return id in self.daemons and not self.daemons[id].child.running
 
 
 def _types(plan: Plan, qemu: Qemu, infos: tuple[VirtioInfo, ...]) -> dict[str, str]:

@@ -5,7 +5,8 @@ Responsible for making functions behind bridges on the root bus reachable; must 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pytest_virtio.bus.config_space import PciAddress
 from pytest_virtio.bus.pci import Function, PciHost, Range
@@ -14,7 +15,7 @@ from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.spec.transport.pci import Command, Config
 from pytest_virtio.spec.transport.register import Register
 
-__all__ = ("close_bridges", "number_bridges")
+__all__ = ("number_bridges", "opened")
 
 # Type 1 configuration header (PCI-to-PCI Bridge Architecture 1.2, section 3.2).
 _BUS_NUMBERS = Register("Bus Numbers", 0x18, 4)
@@ -50,13 +51,20 @@ def number_bridges(
     return functions
 
 
-def close_bridges(functions: tuple[PciFunction, ...], host: PciHost) -> None:
-    """Leave the root bus's bridges as they are after a reset."""
-    for found in functions:
-        if found.is_bridge and found.behind is None:
-            bridge = Function(host, PciAddress(found.bus, found.slot, found.function))
-            for register in (Config.COMMAND, _IO_WINDOW, _MEMORY_WINDOW, _PREFETCHABLE_WINDOW, _BUS_NUMBERS):
-                bridge.put(register, 0)
+@contextmanager
+def opened(found: PciFunction, host: PciHost) -> Iterator[None]:
+    """What is behind a bridge on the root bus can be reached in the block, as bus 1; then the bridge is as before."""
+    address = PciAddress(found.bus, found.slot, found.function)
+    bridge = Function(host, address)
+    before = bridge.config()
+    _open(host, address, 1)
+    host.wire.flush()
+    try:
+        yield
+    finally:
+        for register in (Config.COMMAND, _IO_WINDOW, _MEMORY_WINDOW, _PREFETCHABLE_WINDOW, _BUS_NUMBERS):
+            value = before[register.offset : register.offset + register.size]
+            bridge.put(register, int.from_bytes(value, "little"))
 
 
 def _open(host: PciHost, address: PciAddress, number: int) -> None:

@@ -7,7 +7,7 @@ interface of a PCI device; must not know what a driver does with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import cast
 
 from pytest_virtio import qapi
@@ -112,17 +112,18 @@ def _q35_line(slot: int, pin: int) -> int:
     return (20 if slot == 30 else 16) + pin
 
 
-def find_mmio(execute: Execute, wire: Qtest, ids: Iterable[str]) -> dict[str, MmioDevice]:
+def find_mmio(execute: Execute, wire: Qtest, paths: Mapping[str, str]) -> dict[str, MmioDevice]:
     """The virtio-mmio devices of a microvm by id.
 
+    :param paths: their QOM paths by id.
     :raises DriverError: for a device that is on no virtio-mmio bus.
     """
     controller = _second_ioapic(execute)
-    return {id: _mmio_device(execute, wire, id, controller) for id in ids}
+    return {id: _mmio_device(execute, wire, id, path, controller) for id, path in paths.items()}
 
 
-def _mmio_device(execute: Execute, wire: Qtest, id: str, controller: str | None) -> MmioDevice:
-    bus = cast(str, execute("qom-get", {"path": f"/machine/peripheral/{id}", "property": "parent_bus"}))
+def _mmio_device(execute: Execute, wire: Qtest, id: str, path: str, controller: str | None) -> MmioDevice:
+    bus = cast(str, execute("qom-get", {"path": path, "property": "parent_bus"}))
     found = _MMIO_BUS.search(bus)
     if found is None:
         raise DriverError(f"{id} is on no virtio-mmio bus", step="finding the registers", seen=bus)

@@ -65,7 +65,7 @@ def observe_mmio(wire: Qtest, base: int, *, legacy: bool) -> Sight:
     """
     registers = Window(wire, "memory", base, Mmio.CONFIG_OFFSET, "MMIO registers")
     status = registers.get(Mmio.STATUS)
-    written = status if legacy else status & DeviceStatus.FEATURES_OK
+    written = status & ~DeviceStatus.ACKNOWLEDGE if legacy else status & DeviceStatus.FEATURES_OK
     return Sight(status, None if written else 0, None)
 
 
@@ -97,8 +97,9 @@ def _by_common(common: Window, header: Window | None) -> Sight:
     registers = [common.reading(register) for register in (Common.DEVICE_STATUS, Common.QUEUE_SELECT)]
     low = [header.reading(Legacy.DRIVER_FEATURES)] if header else []
     status, queue, *shown = common.wire.at_once([*registers, *low])
-    if not status:
-        return Sight(0, 0, queue)
+    if not status & ~DeviceStatus.ACKNOWLEDGE:
+        # Features are written from DRIVER on (virtio 1.3 section 3.1.1).
+        return Sight(status, 0, queue)
     told = shown and (shown[0] == 0 or status & DeviceStatus.DRIVER_OK) and not status & DeviceStatus.FEATURES_OK
     return Sight(status, shown[0] if told else None, queue)
 

@@ -80,10 +80,10 @@ class LinuxGuest:
         registers tell them as soon as sysfs does, and while the guest or the driver is not up.
 
         :param base: the device's address on MMIO.
-        :param timeout: seconds.
+        :param timeout: seconds; 0 when it is not to be asked.
         :raises QemuExitedError: when QEMU ends.
         """
-        if base is None or not self._announced:
+        if base is None or not self._announced or not timeout:
             return None
         try:
             told = self.run(READ_FEATURES.format(base=base), timeout)

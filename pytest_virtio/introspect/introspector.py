@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Protocol, cast
 
 from pytest_virtio import qapi
 from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError, VirtioError
@@ -19,16 +19,22 @@ from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.rings import queue_in_ram
 from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
-from pytest_virtio.spec.devices import CRYPTO, NET
 from pytest_virtio.vm.cmdline import RAM
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.monitor import Qmp
 
-__all__ = ("Introspector",)
+__all__ = ("Backends", "Introspector")
 
-_MAYBE_VHOST = (NET.id, CRYPTO.id)
-"""Device types whose backend, not their QEMU type, decides whether it is vhost."""
+
+class Backends(Protocol):
+    """What is known of the vhost backends."""
+
+    def behind(self, id: str) -> bool:
+        """Whether one may be behind a device whose type does not tell."""
+
+    def ended(self, id: str) -> bool:
+        """Whether the device's backend is known to have ended, for good."""
 
 
 class Introspector:
@@ -38,14 +44,22 @@ class Introspector:
     :param ends: how this QEMU ends when it is asked for any device's status; "" when it lives on.
     :param registers: those of the devices that were surveyed.
     :param types: the devices' QEMU types, by id.
+    :param backends: what is known of vhost backends.
     """
 
     def __init__(
-        self, qmp: Qmp, version: str, ends: str, memory: GuestMemory, registers: Registers, types: Mapping[str, str]
+        self,
+        qmp: Qmp,
+        version: str,
+        ends: str,
+        memory: GuestMemory,
+        registers: Registers,
+        types: Mapping[str, str],
+        backends: Backends,
     ) -> None:
         self._qmp, self._queries, self._registers = qmp, Queries(qmp), registers
         self._version, self._ends, self._memory = version, ends, memory
-        self._types = types
+        self._types, self._backends = types, backends
 
     def status(self, path: str, timeout: float) -> VirtioStatus:
         """The device's status. Source: ``x-query-virtio-status``; where QEMU does not survive that, registers.
@@ -125,7 +139,7 @@ class Introspector:
 
     def _vhost_started(self, statuses: Mapping[str, VirtioStatus], deadline: Deadline) -> dict[str, bool | None]:
         """Whether a vhost backend serves each device; None where asking is not survived."""
-        maybe = [path for path, s in statuses.items() if is_vhost_type(self._type(path)) or s.device_id in _MAYBE_VHOST]
+        maybe = [path for path in statuses if self._maybe_vhost(path)]
         asked = [path for path in maybe if self._may_be_asked(path)]
         answers = self._queries.vhost_queue_statuses([(path, 0) for path in asked], deadline.remaining())
         found = {path: _is_started(answer) for path, answer in zip(asked, answers, strict=True)}
@@ -140,8 +154,8 @@ class Introspector:
         told = self._queries.vhost_queue_statuses(places, deadline.remaining())
         for (path, queue), answer in zip(places, told, strict=True):
             if isinstance(answer, VirtVhostQueueStatus):
-                packed = "VIRTIO_F_RING_PACKED" in statuses[path].guest_features
-                answers[path, queue] = queue_in_ram(queue, answer, memory, packed=packed)
+                readable = memory if _is_split(statuses[path]) else None
+                answers[path, queue] = queue_in_ram(queue, answer, readable)
             elif not (isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)):
                 answers[path, queue] = answer
         return answers
@@ -153,16 +167,21 @@ class Introspector:
         return used.rpartition("/")[2] == RAM
 
     def _unclear(self, path: str, status: VirtioStatus) -> str:
-        """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to."""
-        starting = is_vhost_type(self._type(path)) and not status.driver_ok and status.vm_running
-        if status.vhost_started or (status.vhost_started is False and not starting):
+        """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to.
+
+        One that does not run now may start between this answer and the query, for the driver decides.
+        """
+        if status.vhost_started or not self._maybe_vhost(path):
             return ""
-        why = (
-            "whether its vhost backend runs is not known"
-            if status.vhost_started is None
-            else "its vhost backend may start at any moment"
-        )
+        if status.vhost_started is False and (not status.vm_running or self._backends.ended(VirtioInfo(path, "").id)):
+            return ""
+        unknown = status.vhost_started is None
+        why = "whether its vhost backend runs is not known" if unknown else "its vhost backend may start at any moment"
         return f"{path}: {why}, and {qapi.QUERY_QUEUE_STATUS} would stop the ring of one that runs"
+
+    def _maybe_vhost(self, path: str) -> bool:
+        """Whether a vhost backend may serve a device: all of some types, and others by what is behind them."""
+        return is_vhost_type(self._type(path)) or self._backends.behind(VirtioInfo(path, "").id)
 
     def _may_be_asked(self, path: str) -> bool:
         type = self._type(path)
@@ -171,6 +190,11 @@ class Introspector:
     def _type(self, path: str) -> str:
         """The QEMU type of a device; "" when it is not known, and then nothing that may do harm is asked."""
         return self._types.get(VirtioInfo(path, "").id, "")
+
+
+def _is_split(status: VirtioStatus) -> bool:
+    """Whether it is known that there are indices in RAM: packed rings have none."""
+    return not status.guest_features.untold and "VIRTIO_F_RING_PACKED" not in status.guest_features
 
 
 def _is_started(answer: VirtVhostQueueStatus | VirtioError) -> bool | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from pytest_virtio import qapi
-from pytest_virtio.bus.observed import AT_REST, Sight, observe_mmio, observe_pci
+from pytest_virtio.bus.observed import Sight, observe_mmio, observe_pci
 from pytest_virtio.bus.survey import place_of
 from pytest_virtio.errors import CommandError, NotSupportedError, VirtioError
 from pytest_virtio.introspect.query import raised
@@ -27,6 +27,8 @@ from pytest_virtio.vm.qtest import Qtest
 __all__ = ("Acknowledged", "Registers")
 
 SOURCE = "registers"
+GUEST_SECONDS = 1.0
+"""How long a guest may take to answer. On TCG it takes some 0.1 s; one that hangs must not take all the time."""
 
 
 class Acknowledged(Protocol):
@@ -37,7 +39,7 @@ class Acknowledged(Protocol):
 
         :param id: the device's QEMU id.
         :param base: its address on MMIO.
-        :param timeout: seconds.
+        :param timeout: seconds; 0 when it is not to be waited for.
         """
 
 
@@ -63,37 +65,48 @@ class Registers:
         except VirtioError as error:
             return dict.fromkeys(paths, error)
         answers: dict[str, VirtioStatus | VirtioError] = {}
-        for left, path in zip(range(len(paths), 0, -1), paths, strict=True):
-            # A guest that says nothing must not take the time of the others.
-            share = Deadline.after(deadline.remaining() / left)
-            answers[path] = self._status(path, functions, share, running=running)
+        # A guest that stands still, or does not answer for one device, is not asked for the next.
+        answering = running
+        for path in paths:
+            answer = self._status(path, functions, deadline, running=running, ask=answering)
+            answering = answering and not _is_deaf(answer)
+            answers[path] = answer
         return answers
 
     def _status(
-        self, path: str, functions: tuple[PciFunction, ...], deadline: Deadline, *, running: bool
+        self, path: str, functions: tuple[PciFunction, ...], deadline: Deadline, *, running: bool, ask: bool
     ) -> VirtioStatus | VirtioError:
         known = self._devices.get(path)
         if known is None:
             return NotSupportedError(
                 f"{path}: this QEMU does not survive {qapi.QUERY_STATUS} of it, and its registers are not known: it "
-                "was not there when the VM started, or is on neither PCI nor MMIO"
+                "was not there when the VM started, is on neither PCI nor MMIO, or could not be reached"
             )
         try:
             sight = self._look(known, functions, deadline)
             source, bits = SOURCE, sight.driver_features
             if bits is None:
-                bits = self._acknowledged(known.info.id, known.surveyed.base, deadline.remaining())
+                seconds = min(GUEST_SECONDS, deadline.remaining()) if ask else 0.0
+                bits = self._acknowledged(known.info.id, known.surveyed.base, seconds)
                 source = SOURCE if bits is None else f"{SOURCE}, the guest's word for its features"
         except VirtioError as error:
             return error
         return _status(known, sight, bits, source, running)
 
     def _look(self, known: Known, functions: tuple[PciFunction, ...], deadline: Deadline) -> Sight:
+        """:raises NotSupportedError: when the device is not there any more."""
         with self._wire.within(deadline, "reading registers"):
             if known.surveyed.base is not None:
                 return observe_mmio(self._wire, known.surveyed.base, legacy=known.surveyed.legacy)
             found = next((function for function in functions if place_of(function) == known.place), None)
-            return AT_REST if found is None else observe_pci(self._wire, known.surveyed, found)
+            if found is None:
+                raise NotSupportedError(f"{known.info.path} is not there any more")
+            return observe_pci(self._wire, known.surveyed, found)
+
+
+def _is_deaf(answer: VirtioStatus | VirtioError) -> bool:
+    """Whether the guest was asked in vain: its driver is up, and nobody tells what it acknowledged."""
+    return isinstance(answer, VirtioStatus) and answer.driver_ok and bool(answer.guest_features.untold)
 
 
 def _status(known: Known, sight: Sight, bits: int | None, source: str, running: bool) -> VirtioStatus:

@@ -15,15 +15,11 @@ INDEX_OFFSET = 2
 """Of ``idx`` in the avail and in the used ring, behind 16 bits of flags (virtio 1.3 sections 2.7.6 and 2.7.8)."""
 
 
-def queue_in_ram(
-    index: int, told: VirtVhostQueueStatus, memory: GuestMemory | None, *, packed: bool
-) -> VirtQueueStatus:
+def queue_in_ram(index: int, told: VirtVhostQueueStatus, memory: GuestMemory | None) -> VirtQueueStatus:
     """A queue whose addresses are told, its indices read from RAM.
 
-    :param memory: the guest's RAM; None where that is not ours to read.
-    :param packed: a packed ring has no indices in RAM.
+    :param memory: the guest's RAM; None where that is not ours to read, or the indices are not there.
     """
-    readable = None if packed else memory
     return VirtQueueStatus(
         name=told.name,
         queue_index=index,
@@ -31,9 +27,9 @@ def queue_in_ram(
         vring_desc=told.desc_phys,
         vring_avail=told.avail_phys,
         vring_used=told.used_phys,
-        used_idx=_index(readable, told.used_phys),
-        shadow_avail_idx=_index(readable, told.avail_phys),
-        source=f"guest RAM, addresses by {told.source}" if readable else told.source,
+        used_idx=_index(memory, told.used_phys),
+        shadow_avail_idx=_index(memory, told.avail_phys),
+        source=f"guest RAM, addresses by {told.source}" if memory else told.source,
     )
 
 

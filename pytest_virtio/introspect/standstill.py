@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pytest_virtio import qapi
 from pytest_virtio.errors import DisturbingQueryError, MonitorTimeoutError
 from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.query import raised
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.spec.devices import BLK, CRYPTO, FS, P9, PMEM, SCSI, device_type
@@ -58,13 +59,15 @@ class Standstill:
                 f"the VM is not stopped: the backend of {silent[0]} is, and QEMU would wait for it"
             )
         answers = self._introspector.statuses(self._paths, deadline.remaining())
-        statuses = {path: answer for path, answer in answers.items() if isinstance(answer, VirtioStatus)}
+        statuses = {path: raised(answer) for path, answer in answers.items()}
         queues = {path: _of_requests(status) for path, status in statuses.items()}
         for (path, queue), answer in self._introspector.queue_statuses(statuses, queues, deadline.remaining()).items():
-            count = _in_flight(answer) if isinstance(answer, VirtQueueStatus) else 0
-            if count:
-                what = f"queue {queue} of {path} has requests in flight ({count})"
-                raise DisturbingQueryError(f"the VM is not stopped: {what}, and stop would wait for them")
+            count = _in_flight(raised(answer))
+            if count != 0:
+                what = f"has requests in flight ({count})" if count else "does not tell whether a request is in flight"
+                raise DisturbingQueryError(
+                    f"the VM is not stopped: queue {queue} of {path} {what}, and stop would wait for it"
+                )
 
     @contextmanager
     def _stopped(self, deadline: Deadline) -> Iterator[None]:
@@ -92,10 +95,11 @@ def _of_requests(status: VirtioStatus) -> list[int]:
     return [index for index, called in names.items() if not called[0].startswith(_LEFT_WITH_THE_DEVICE)]
 
 
-def _in_flight(queue: VirtQueueStatus) -> int:
-    """How many requests the device has not given back; of a ring in guest RAM, also of those that it has not seen."""
+def _in_flight(queue: VirtQueueStatus) -> int | None:
+    """How many requests the device has not given back; of a ring in guest RAM, also of those that it has not seen. None
+    where nobody tells."""
     if queue.inuse is not None:
         return queue.inuse
     if queue.shadow_avail_idx is None or queue.used_idx is None:
-        return 0
+        return None
     return queue.shadow_avail_idx - queue.used_idx & 0xFFFF

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from pytest_virtio.bus.survey import Place, Surveyed, survey_mmio, survey_pci
 from pytest_virtio.errors import CommandError
@@ -37,6 +36,7 @@ _HIGH: Mapping[Feature, str] = {
     TransportFeature.RING_RESET: "queue_reset",
 }
 """Bits above the 32 of a legacy interface, likewise."""
+_ROOT_BUSES = ("/pcie.0", "/pci.0")
 _ALL_PCI = 1 << TransportFeature.BAD_FEATURE
 """QEMU's virtio-pci offers it with every device."""
 _VHOST_MASKED = 1 << TransportFeature.NOTIFY_ON_EMPTY
@@ -66,24 +66,27 @@ def survey(
     :raises QemuExitedError: when it is gone.
     """
     devices = list(infos)
-    places = {info: _place(execute, info) for info in devices if info.path != info.proxy}
-    functions = survey_pci(execute, wire) if places else {}
+    places = {info: place for info in devices if info.path != info.proxy and (place := _place(execute, info))}
+    functions = survey_pci(execute, wire, places.values()) if places else {}
     for info, place in places.items():
         if place in functions:
             found = functions[place]
             hidden = _hidden(execute, info, found, backend_features)
             yield Known(info, found, place, found.device_features | hidden | _ALL_PCI)
-    on_mmio = {info.id: info for info in devices if info.path == info.proxy}
-    for id, found in (survey_mmio(execute, wire, on_mmio) if on_mmio else {}).items():
-        hidden = _hidden(execute, on_mmio[id], found, backend_features)
-        yield Known(on_mmio[id], found, None, found.device_features | hidden)
+    for info in (info for info in devices if info.path == info.proxy):
+        device = survey_mmio(execute, wire, info.path)
+        if device is not None:
+            hidden = _hidden(execute, info, device, backend_features)
+            yield Known(info, device, None, device.device_features | hidden)
 
 
-def _place(execute: Execute, info: VirtioInfo) -> Place:
-    # Without an id it is known by where it is on the root bus.
-    address = cast(int, _property(execute, info.proxy, "addr"))
-    id = info.id if "/peripheral/" in info.path else ""
-    return id, address >> 3, address & 7
+def _place(execute: Execute, info: VirtioInfo) -> Place | None:
+    """Where a device is on PCI; without an id it is known by where it is on the root bus, and elsewhere by nothing."""
+    address, bus = _property(execute, info.proxy, "addr"), _property(execute, info.proxy, "parent_bus")
+    has_id, on_root = "/peripheral/" in info.path, str(bus).endswith(_ROOT_BUSES)
+    if not isinstance(address, int) or not (has_id or on_root):
+        return None
+    return info.id if has_id else "", address >> 3, address & 7
 
 
 def _hidden(execute: Execute, info: VirtioInfo, found: Surveyed, backend_features: BackendFeatures) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,10 @@ from pytest_virtio.errors import (
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.survey import Known
+from pytest_virtio.model.features import Features
+from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioInfo
+from pytest_virtio.spec.devices import NET
 from pytest_virtio.spec.transport.pci import Capability
 from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.qtest import Qtest
@@ -30,7 +34,11 @@ from tests.introspect.script import PATH, Script, status, vhost, vhost_queue
 NOT_STARTED = "Error: vhost device has not started yet"
 OUR_RAM = {"qom-get": "/objects/pytest-virtio.ram"}
 DRIVER_OK = {"statuses": ["VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready"]}
-AT_REST = {"query-status": {"running": True}, "query-pci": []}
+FUNCTION = {
+    **{"bus": 0, "slot": 1, "function": 0, "qdev_id": "net0", "irq_pin": 1, "regions": []},
+    "id": {"vendor": 0x1AF4, "device": 0x1041},
+}
+AT_REST = {"query-status": {"running": True}, "query-pci": [{"bus": 0, "devices": [FUNCTION]}]}
 
 
 def introspector(
@@ -41,11 +49,26 @@ def introspector(
     ends: str = "",
     memory: GuestMemory | None = None,
     surveyed: bool = False,
+    behind: bool = False,
+    ended: bool = False,
 ) -> Introspector:
     capability = Capability(0, 0, 0, 1, 4, 0, 0, 0, 0x1000, 0)
     known = Known(VirtioInfo(PATH, "virtio-net"), Surveyed(1, 0, 3, legacy=False, common=capability), ("net0", 1, 0), 0)
     registers = Registers(qmp, cast(Qtest, _NoWire()), [known] if surveyed else [], lambda *_: None)
-    return Introspector(qmp, version, ends, cast(GuestMemory, memory), registers, {"net0": type})
+    backends = _Backends(behind, ended)
+    return Introspector(qmp, version, ends, cast(GuestMemory, memory), registers, {"net0": type}, backends)
+
+
+@dataclass(frozen=True)
+class _Backends:
+    maybe: bool
+    over: bool
+
+    def behind(self, id: str) -> bool:
+        return self.maybe
+
+    def ended(self, id: str) -> bool:
+        return self.over
 
 
 class _NoWire:
@@ -65,7 +88,7 @@ def test_the_plain_way_where_it_is_safe() -> None:
 
 def test_a_qemu_that_dies_of_it_is_not_asked() -> None:
     qemu = Script(AT_REST, _vhost_queue_status=NOT_STARTED)
-    answer = introspector(qemu, ends="killed by SIGABRT", surveyed=True).status(PATH, 7.0)
+    answer = introspector(qemu, ends="killed by SIGABRT", surveyed=True, behind=True).status(PATH, 7.0)
     assert (answer.source, answer.status, answer.vhost_started) == ("registers", frozenset(), False)
     assert (answer.broken, answer.isr, answer.vhost_dev) == (None, None, None)
     assert "x-query-virtio-status" not in qemu.commands
@@ -156,6 +179,23 @@ def test_indices_of_a_packed_ring_are_not_in_ram() -> None:
     assert (queue.vring_desc, queue.shadow_avail_idx, queue.used_idx) == (0x1000, None, None)
 
 
+def test_where_nobody_tells_whether_the_ring_is_packed_it_is_not_read() -> None:
+    qemu = Script(OUR_RAM, _status=status(**vhost()), _vhost_queue_status=vhost_queue())
+    with GuestMemory(0x10000) as memory:
+        asked = introspector(qemu, memory=memory)
+        told = asked.status(PATH, 1)
+        untold = replace(told, guest_features=Features(0, NET, untold="nobody knows"))
+        (queue,) = asked.queue_statuses({PATH: untold}, {PATH: [0]}, 1).values()
+    assert isinstance(queue, VirtQueueStatus)
+    assert (queue.vring_desc, queue.used_idx) == (0x1000, None)
+
+
+def test_a_device_that_has_gone_is_not_said_to_be_at_rest() -> None:
+    qemu = Script({**AT_REST, "query-pci": []})
+    with pytest.raises(NotSupportedError, match="is not there any more"):
+        introspector(qemu, ends="killed by SIGABRT", surveyed=True).status(PATH, 1)
+
+
 def test_a_queue_that_is_not_the_backends_is_qemus_own() -> None:
     own = {
         **{"name": "virtio-net", "queue-index": 2, "inuse": 0, "vring-num": 64, "vring-num-default": 64},
@@ -168,19 +208,24 @@ def test_a_queue_that_is_not_the_backends_is_qemus_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("type", "reply", "why"),
+    ("type", "reply", "settings", "why"),
     [
-        ("vhost-user-blk-pci", status(), "its vhost backend may start at any moment"),
-        ("vhost-user-blk-pci", status(**{"vm-running": False}), ""),
-        # Its backend has died: what there is of it is QEMU's.
-        ("vhost-user-blk-pci", status(status=DRIVER_OK), ""),
-        ("virtio-net-pci", status(), ""),
+        ("vhost-user-blk-pci", status(), {}, "its vhost backend may start at any moment"),
+        # The driver may start anew between this answer and the query.
+        ("vhost-user-blk-pci", status(status=DRIVER_OK), {}, "its vhost backend may start at any moment"),
+        ("virtio-net-pci", status(), {"behind": True}, "its vhost backend may start at any moment"),
+        ("vhost-user-blk-pci", status(**{"vm-running": False}), {}, ""),
+        # What there is of it is QEMU's.
+        ("vhost-user-blk-pci", status(status=DRIVER_OK), {"ended": True}, ""),
+        ("virtio-net-pci", status(), {}, ""),
     ],
 )
-def test_no_query_that_may_hit_a_ring_that_runs(type: str, reply: Mapping[str, object], why: str) -> None:
+def test_no_query_that_may_hit_a_ring_that_runs(
+    type: str, reply: Mapping[str, object], settings: dict[str, Any], why: str
+) -> None:
     qemu = Script(_status=reply, _queue_status="Invalid virtqueue number 0")
     with pytest.raises(DisturbingQueryError if why else UnknownNameError, match=why or "unknown queue"):
-        introspector(qemu, type).queue_status(PATH, 0, 1)
+        introspector(qemu, type, **settings).queue_status(PATH, 0, 1)
     assert ("x-query-virtio-queue-status" in qemu.commands) is not bool(why)
 
 
@@ -209,5 +254,5 @@ def test_a_backend_of_which_nothing_is_heard_is_unknown() -> None:
                 return MonitorTimeoutError(command, timeout)
             return super()._answer(command, arguments, timeout)
 
-    answer = introspector(Silent(AT_REST), ends="killed by SIGABRT", surveyed=True).status(PATH, 1)
+    answer = introspector(Silent(AT_REST), ends="killed by SIGABRT", surveyed=True, behind=True).status(PATH, 1)
     assert answer.vhost_started is None

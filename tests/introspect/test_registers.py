@@ -164,7 +164,9 @@ def test_between_writing_features_and_features_ok_registers_do_not_tell(surveyed
         assert seen().guest_features.bits == driver.negotiated.bits
         driver.reset()
         assert seen().guest_features.bits == 0
-        driver.acknowledge().driver()
+        driver.acknowledge()
+        assert seen().guest_features.bits == 0
+        driver.driver()
         assert seen().guest_features.untold.startswith("rng0: registers do not tell what the driver acknowledged")
         with pytest.raises(NotSupportedError, match="rng0: registers do not tell"):
             assert seen().guest_features >= {"VERSION_1"}
@@ -197,6 +199,38 @@ def test_a_device_without_an_id(surveyed: Boot) -> None:
         assert (seen.name, seen.status) == ("virtio-rng", frozenset())
 
 
+@pytest.mark.parametrize(
+    ("devices", "options"),
+    [
+        ((), {"args": ["-device", "pcie-root-port,id=p,chassis=1", "-device", "pcie-pci-bridge,id=q,bus=p"]}),
+        (
+            tuple(
+                Device("pcie-root-port", chassis=n, addr=f"{n // 8 + 2:x}.{n % 8}", multifunction="on")
+                for n in range(32)
+            ),
+            {},
+        ),
+        ((), {"transport": "mmio", "args": ["-device", "virtio-balloon-device"]}),
+    ],
+    ids=["bridge-behind-bridge", "32-root-ports", "no-id-on-mmio"],
+)
+def test_what_can_not_be_reached_does_not_keep_the_vm_from_starting(
+    surveyed: Boot, devices: tuple[Declaration, ...], options: dict[str, Any]
+) -> None:
+    with surveyed(Rng(), *devices, boot=False, **options) as virtio:
+        assert check(virtio, "rng0").host_features.bits
+        for device in virtio:
+            check(virtio, device.id)
+
+
+def test_a_device_of_which_nothing_is_known_says_so(surveyed: Boot) -> None:
+    behind = ["-device", "pcie-root-port,id=p,chassis=1", "-device", "virtio-rng-pci,bus=p"]
+    with surveyed(Blk(), boot=False, args=behind) as virtio:
+        (anonymous,) = [device.id for device in virtio if device.id != "blk0"]
+        with pytest.raises(NotSupportedError, match="could not be reached"):
+            by_registers(virtio, anonymous)
+
+
 def test_a_vhost_user_device(surveyed: Boot) -> None:
     with surveyed(VhostUserBlk(), Blk()) as virtio:
         assert check(virtio, "vublk0").vhost_started is True
@@ -222,3 +256,7 @@ def test_a_linux_guest(surveyed: Boot, transport: str) -> None:
         # sysfs has a character for each bit, bit 0 first.
         assert sorted(f"{status.guest_features.bits:064b}"[::-1] for status in seen) == sysfs
         assert all(status.driver_ok for status in seen)
+        virtio.vm.stop()
+        # A guest that stands still is not asked.
+        stopped = by_registers(virtio, "rng0")
+        assert (stopped.driver_ok, bool(stopped.guest_features.untold)) == (True, transport == "mmio")

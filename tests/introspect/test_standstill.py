@@ -12,6 +12,7 @@ import pytest
 
 from pytest_virtio import Blk, DisturbingQueryError, MonitorTimeoutError, Net, VhostUserBlk, Virtio, VirtioFactory
 from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
+from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.spec.devices.blk import BlkRequestType
 
@@ -57,6 +58,15 @@ def test_a_stopped_backend_or_a_request_in_flight_is_waited_for_by_nobody(vm: Vi
     os.kill(daemon.pid, signal.SIGCONT)
     driver.finish(request)
     assert vm["blk0"].queue(0).stopped_status().inuse == 0
+
+
+def test_where_nobody_tells_whether_a_request_is_in_flight_nothing_is_stopped(
+    vm: Virtio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Introspector, "_is_ours", lambda *_: False)
+    with pytest.raises(DisturbingQueryError, match=r"vublk0.* does not tell whether a request is in flight"):
+        vm["vublk0"].queue(0).stopped_status()
+    assert vm["blk0"].status().vm_running
 
 
 def test_a_backend_that_says_nothing_does_not_hold_us(vm: Virtio) -> None:

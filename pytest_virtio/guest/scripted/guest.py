@@ -151,7 +151,7 @@ class ScriptedGuest:
     def _transports(self) -> Mapping[str, Transport]:
         execute, wire = self._qemu.execute, self._qemu.qtest
         if self._transport == "mmio":
-            return find_mmio(execute, wire, [device.name for device in self._declared])
+            return find_mmio(execute, wire, {d.name: f"/machine/peripheral/{d.name}" for d in self._declared})
         return find_pci(execute, wire, legacy=self._settings.legacy)
 
     def _attached(self, id: str, transport: Transport, without: FeatureList) -> Driver:
