@@ -43,7 +43,9 @@ QEMU_RANK = 1
 
 READY = b"@pv ready"
 WIRE = re.compile(r"((?:socket|file),id=(?P<id>\w+),(?:fd=|append=on,path=/proc/self/fd/))\d+")
-OURS = re.compile(r"memory-backend(-file)?[,=](id=)?pytest-virtio|qtest,|socket,id=qtest,")
+OURS = re.compile(
+    r"memory-backend(-file)?[,=](id=)?pytest-virtio|qtest,|socket,id=qtest,|-D$|/proc/self/fd/|timestamp=on$|enable="
+)
 SPEAKER, AGENT = "console0", "console1"
 
 
@@ -82,7 +84,7 @@ class CommandLine:
 
 
 def _without_ours(words: list[str]) -> Iterator[str]:
-    """Less what only the plugin has a use for: RAM that it has mapped too, and the wire to the registers."""
+    """Less what only the plugin has a use for: RAM that it has mapped too, the wire to the registers, and the log."""
     for option, value in itertools.pairwise([*words, ""]):
         if not OURS.match(option) and not OURS.match(value):
             yield option

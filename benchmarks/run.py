@@ -15,9 +15,12 @@ import sys
 from pathlib import Path
 
 import bench_boot
+import bench_history
 import bench_import
 import bench_memory
 import bench_observe
+import bench_progress
+import bench_rings
 import bench_scripted
 import bench_status
 from figures import Figure, plain, table
@@ -32,6 +35,9 @@ BENCHMARKS = {
     "memory": bench_memory,
     "scripted": bench_scripted,
     "observe": bench_observe,
+    "rings": bench_rings,
+    "progress": bench_progress,
+    "history": bench_history,
 }
 
 

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from pytest_virtio.guest.scripted.queue import DriverQueue, Request
     from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
     from pytest_virtio.model.features import Features
+    from pytest_virtio.model.history import History, StatusStep
     from pytest_virtio.model.queue import (
         VirtioQueueElement,
         VirtioRingAvail,
@@ -88,7 +89,10 @@ if TYPE_CHECKING:
         VirtQueueStatus,
         VirtVhostQueueStatus,
     )
+    from pytest_virtio.model.ring import Ring, RingElement
     from pytest_virtio.model.status import VhostStatus, VirtioStatus
+    from pytest_virtio.model.stuck import QueueVerdict, Stuck
+    from pytest_virtio.model.verdict import Stage
     from pytest_virtio.plugin.factory import VirtioFactory
     from pytest_virtio.ring.driver import Buffer
     from pytest_virtio.spec.devices import (
@@ -144,11 +148,15 @@ _HOMES = {
     "ring.driver": ("Buffer",),
     "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
     "model.features": ("Features",),
+    "model.history": ("History", "StatusStep"),
     "model.queue": (
         "VirtQueueStatus", "VirtVhostQueueStatus", "VirtioQueueElement", "VirtioRingAvail", "VirtioRingDesc",
         "VirtioRingUsed",
     ),
     "model.status": ("VhostStatus", "VirtioStatus"),
+    "model.ring": ("Ring", "RingElement"),
+    "model.stuck": ("QueueVerdict", "Stuck"),
+    "model.verdict": ("Stage",),
     "plugin.factory": ("VirtioFactory",),
     "spec.devices": (
         "BalloonFeature", "BlkFeature", "ConsoleFeature", "CryptoFeature", "FsFeature", "GpuFeature", "IommuFeature",
@@ -212,10 +220,17 @@ __all__ = (
     "VsockDriver",
     # What they answer
     "VirtioStatus",
+    "History",
+    "StatusStep",
+    "Stage",
     "Features",
     "VhostStatus",
     "VirtQueueStatus",
     "VirtVhostQueueStatus",
+    "QueueVerdict",
+    "Ring",
+    "RingElement",
+    "Stuck",
     "VirtioQueueElement",
     "VirtioRingDesc",
     "VirtioRingAvail",

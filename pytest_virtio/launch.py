@@ -24,6 +24,7 @@ from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.introspect.history import Histories
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.probe import status_query_ends
 from pytest_virtio.introspect.query import Queries
@@ -31,7 +32,9 @@ from pytest_virtio.introspect.quirks import survives_queries
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.introspect.survey import survey
+from pytest_virtio.introspect.watchdog import Watchdog
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.qapi.trace import STATUS_EVENTS
 from pytest_virtio.vm import cmdline, workdir
 from pytest_virtio.vm.accelerator import Accelerator
 from pytest_virtio.vm.backends import PrivateFile
@@ -69,6 +72,7 @@ class RunningVm:
     """The vhost-user backends, by the id of the device that each serves."""
     guest: RunningGuest
     introspector: Introspector
+    histories: Histories
     paths: dict[str, str]
     """QOM path of each virtio device by id; the declared ones first, in their order."""
     argv: tuple[str, ...]
@@ -76,6 +80,8 @@ class RunningVm:
     """A shell script that starts the same VM by hand."""
     deadline: Deadline
     """When the VM must be ready."""
+    watchdog: Watchdog | None
+    """What notices queues that stand still; None when nobody asked for it."""
 
     def await_ready(self) -> None:
         """Wait until the guest is up and its devices are at DRIVER_OK; nothing to wait for without a guest.
@@ -83,7 +89,10 @@ class RunningVm:
         :raises DeviceStalledError: naming the stage at which a device stands.
         :raises GuestError: when the guest panics or says nothing.
         :raises QemuExitedError: when QEMU ends.
+        :raises VirtioAssertionError: when a queue stands still for as long as ``stall`` says.
         """
+        if self.watchdog is not None:
+            self.watchdog.start()
         if self.guest is not None:
             virtio = [d for d in self.spec.devices if d.name in self.paths]
             self.guest.await_ready(virtio, self.status, self.deadline)
@@ -91,6 +100,16 @@ class RunningVm:
     def status(self, id: str, timeout: float = QUERY_SECONDS) -> VirtioStatus:
         """The status of a device by its id."""
         return self.introspector.status(self.paths[id], timeout)
+
+    def heed(self, during: str) -> None:
+        """Raise what makes a wait pointless.
+
+        :raises QemuExitedError: when QEMU has ended.
+        :raises VirtioAssertionError: when a queue stands still for as long as ``stall`` says.
+        """
+        if not self.qemu.running:
+            raise self.qemu.exited(during)
+        self.qemu.alarm.check()
 
     @property
     def standstill(self) -> Standstill:
@@ -103,7 +122,12 @@ class RunningVm:
 
     def close(self) -> None:
         """End the backends, QEMU and all that came with it. May be called again."""
-        _end(self.backends, self.qemu)
+        with contextlib.ExitStack() as steps:
+            if self.watchdog is not None:
+                self.watchdog.stop()
+                # It may be asking QEMU, and has its answer when that has ended.
+                steps.callback(self.watchdog.join)
+            _end(self.backends, self.qemu)
 
 
 def launch(spec: VmSpec, host: Host) -> RunningVm:
@@ -139,16 +163,18 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
         _start_backends(services, backends, directory, deadline)
         surveyed = _needs_survey(plan, host)
         held = surveyed and _runs_at_once(plan)
-        qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline)
+        qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline, log=_may_log(plan, host))
         guest = _guest(plan.spec, qemu)
         infos = Queries(qemu).devices(QUERY_SECONDS)
         introspector = _introspector(plan, host, qemu, guest, backends, infos, surveyed=surveyed)
         if held:
             qemu.execute("cont")
         paths = _paths(infos, plan.spec)
-        return RunningVm(
-            plan.spec, host, qemu, backends, guest, introspector, paths, qemu.child.argv, by_hand, deadline
-        )
+        histories = _histories(plan, qemu, introspector, paths)
+        stall = plan.spec.stall
+        watchdog = Watchdog(introspector, paths, qemu.alarm, stall) if stall else None
+        how = qemu.child.argv, by_hand, deadline
+        return RunningVm(plan.spec, host, qemu, backends, guest, introspector, histories, paths, *how, watchdog)
     except BaseException as error:
         if isinstance(error, QemuExitedError | MonitorError):
             _add_notes(error, backends, by_hand)
@@ -172,7 +198,7 @@ def _start_backends(
         backend.await_answer(deadline)
 
 
-def _start_qemu(plan: Plan, backends: Mapping[str, Daemon], directory: Path, deadline: Deadline) -> Qemu:
+def _start_qemu(plan: Plan, backends: Mapping[str, Daemon], directory: Path, deadline: Deadline, *, log: bool) -> Qemu:
     qemu = Qemu.start(
         lambda wires: _build(plan, wires),
         deadline,
@@ -181,11 +207,19 @@ def _start_qemu(plan: Plan, backends: Mapping[str, Daemon], directory: Path, dea
         directory=directory,
         memory=plan.spec.memory,
         qtest=True,
+        log=log,
         backends={id: backend.connection for id, backend in backends.items()},
     )
     for backend in backends.values():
         backend.hand_over()
     return qemu
+
+
+def _may_log(plan: Plan, host: Host) -> bool:
+    """Whether QEMU can log the device statuses. Its one log is the user's where further arguments speak of it: what
+    they ask for would go to our file and no longer to stderr."""
+    theirs = {f"{dashes}{option}" for dashes in ("-", "--") for option in ("d", "D", "msg", "trace")}
+    return host.known.trace_events.issuperset(STATUS_EVENTS) and theirs.isdisjoint(plan.spec.args)
 
 
 def _add_notes(error: QemuExitedError | MonitorError, backends: Mapping[str, Daemon], by_hand: str) -> None:
@@ -297,7 +331,13 @@ def _introspector(
         Registers(qemu, qemu.qtest, known, acknowledged),
         _types(plan, qemu, infos),
         _Backends(plan, backends),
+        iommu=_has_iommu(plan),
     )
+
+
+def _has_iommu(plan: Plan) -> bool:
+    """Whether addresses of devices may be translated: by virtio-iommu, intel-iommu or amd-iommu."""
+    return any("-iommu" in word for word in (*(device.type for device in plan.devices), *plan.spec.args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,3 +373,10 @@ def _paths(infos: tuple[VirtioInfo, ...], spec: VmSpec) -> dict[str, str]:
     by_id = {info.id: info.path for info in infos}
     declared = [d.name for d in spec.devices if d.name in by_id]
     return {id: by_id[id] for id in [*declared, *sorted(set(by_id) - set(declared))]}
+
+
+def _histories(plan: Plan, qemu: Qemu, introspector: Introspector, paths: Mapping[str, str]) -> Histories:
+    # QEMU makes the declared devices in their order, and on one bus unless told otherwise.
+    placed = (d.declaration.name for d in plan.devices if "bus" not in d.properties)
+    in_order = {paths[id] for id in placed if id in paths}
+    return Histories(qemu, qemu.log, paths.values(), in_order, introspector.status, introspector.polled)

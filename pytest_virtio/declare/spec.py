@@ -41,6 +41,8 @@ class VmSpec:
     """Further QEMU arguments, appended as they are."""
     timeout: float
     """Seconds from start to ready."""
+    stall: float | None = None
+    """Seconds that a queue may stand still with buffers that the device has to answer; None: for ever."""
 
 
 KEYWORDS = (*(f.name for f in fields(VmSpec) if f.name != "devices"), "boot")
@@ -76,6 +78,7 @@ def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults
         cpus=_count("cpus", chosen.get("cpus", 1)),
         args=_args(chosen.get("args", ())),
         timeout=_seconds("timeout", chosen.get("timeout", 60.0)),
+        stall=None if chosen.get("stall") is None else _seconds("stall", chosen["stall"]),
     )
 
 

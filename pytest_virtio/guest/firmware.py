@@ -72,3 +72,4 @@ class FirmwareGuest:
     def _check(self) -> None:
         if not self._qemu.running:
             raise self._qemu.exited("the firmware's start")
+        self._qemu.alarm.check()

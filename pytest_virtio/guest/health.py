@@ -1,6 +1,7 @@
 """Whether a Linux guest can still answer: a panic and a dead QEMU are known at once, and end every wait.
 
-Responsible for telling these two from silence, and for the guest's last words; must not know what is waited for.
+Responsible for telling these two, and the VM's alarm, from silence, and for the guest's last words; must not know what
+is waited for.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ class Health:
             raise GuestPanicError(f"the guest's kernel panicked: {self._panic}")
         if not self._qemu.running:
             raise self._qemu.exited("the guest's run")
+
+    def heed(self) -> None:
+        """Raise what makes a wait of the test's pointless: that, and the VM's alarm.
+
+        :raises VirtioAssertionError: when a queue stands still that is watched.
+        """
+        self.check()
+        self._qemu.alarm.check()
 
     def gone(self, who: str) -> Exception:
         """The error for a serial port that has closed: QEMU is going."""

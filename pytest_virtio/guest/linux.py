@@ -73,7 +73,7 @@ class LinuxGuest:
         self._announced = bytes(self._first.before or b"")
         wanted = [d for d in devices if d.driver]
         self._refuse_driverless(wanted, status_of)
-        await_driver_ok([d.name for d in wanted], status_of, deadline, self._health.check, self._module_trouble())
+        await_driver_ok([d.name for d in wanted], status_of, deadline, self._health.heed, self._module_trouble())
 
     def acknowledged(self, id: str, base: int | None, timeout: float) -> int | None:
         """The feature bits that the kernel's driver acknowledged, by its sysfs; None of a device on PCI, where
@@ -86,7 +86,7 @@ class LinuxGuest:
         if base is None or not self._announced or not timeout:
             return None
         try:
-            told = self.run(READ_FEATURES.format(base=base), timeout)
+            told = self._shell.run(READ_FEATURES.format(base=base), timeout, heedless=True)
         except GuestError:
             # It may have panicked, or hang: then nobody knows.
             return None
@@ -101,6 +101,7 @@ class LinuxGuest:
         :raises GuestSilentError: when the guest does not even take the command.
         :raises GuestPanicError: at once when the kernel panics.
         :raises QemuExitedError: at once when QEMU ends.
+        :raises VirtioAssertionError: when a queue stands still for as long as ``stall`` says.
         :raises GuestError: when the guest starts anew meanwhile.
         :raises UsageError: for a command that can't be sent.
         """

@@ -60,9 +60,12 @@ class Shell:
         # The guest's serial port has no flow control: one command is on its way at a time.
         self._sending = threading.Lock()
 
-    def tap(self) -> Tap:
-        """Follow what the agent says from now on."""
-        return Tap(self._drain, self._port, self._health.check)
+    def tap(self, *, heedless: bool = False) -> Tap:
+        """Follow what the agent says from now on.
+
+        :param heedless: whether waits go on when the VM's alarm sounds: those that look, rather than work.
+        """
+        return Tap(self._drain, self._port, self._health.check if heedless else self._health.heed)
 
     def expect(self, tap: Tap, message: re.Pattern[bytes], deadline: Deadline) -> re.Match[bytes] | None:
         """The next message of a form; None at the deadline."""
@@ -77,12 +80,12 @@ class Shell:
             raise
         return cast(re.Match[bytes], tap.match)
 
-    def run(self, command: str | bytes, timeout: float) -> CommandResult:
-        """Run a command; see :meth:`LinuxGuest.run`."""
+    def run(self, command: str | bytes, timeout: float, *, heedless: bool = False) -> CommandResult:
+        """Run a command; see :meth:`LinuxGuest.run`, and :meth:`tap`."""
         raw = _checked(command)
         deadline = Deadline.after(timeout)
         number = b"c%d" % next(self._numbers)
-        tap = self.tap()
+        tap = self.tap(heedless=heedless)
         with self._turn(raw, deadline):
             self._send(b"run %s %s\n" % (number, base64.b64encode(raw)), deadline)
             if self._await(tap, number, b"begin", deadline, bytearray()) is None:

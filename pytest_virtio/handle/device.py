@@ -7,16 +7,21 @@ got, nor pytest.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NoReturn, cast
 
 from pytest_virtio import render
 from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
+from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.queue import VirtioQueue
+from pytest_virtio.introspect.properties import offering_properties
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.queue import VirtioQueueElement
-from pytest_virtio.model.status import VirtioStatus
-from pytest_virtio.model.verdict import missing_features, stage, unwanted_features
+from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.deadline import Deadline
 
@@ -61,6 +66,21 @@ class VirtioDevice:
         return self._introspector.status(self.path, timeout)
 
     @property
+    def history(self) -> History:
+        """Every step of its device status since the machine was there, driver by driver. Asking does not disturb it.
+
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when QEMU is gone.
+        """
+        return self._running.histories.history(self.path, QUERY_SECONDS)
+
+    @property
+    def stalled_at(self) -> Stage | None:
+        """Where its initialisation stands; None when its last driver has finished its set-up."""
+        found = stage(self.status().status)
+        return None if found is Stage.DRIVER_OK else found
+
+    @property
     def queues(self) -> tuple[VirtioQueue, ...]:
         """Its virtqueues, by index."""
         status = self.status()
@@ -103,7 +123,10 @@ class VirtioDevice:
         :raises QemuExitedError: when QEMU ends.
         """
         deadline = Deadline.after(DRIVER_OK_SECONDS if timeout is None else timeout)
-        return await_driver_ok([self.id], lambda _: self.status(), deadline, lambda: None)[self.id]
+        return await_driver_ok([self.id], lambda _: self.status(), deadline, self._heed)[self.id]
+
+    def _heed(self) -> None:
+        self._running.heed(f"the wait for {self.id}")
 
     def assert_driver_ok(self) -> None:
         """Assert that the driver has finished its set-up, and that the device is not broken.
@@ -116,6 +139,24 @@ class VirtioDevice:
         if status.broken:
             self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
 
+    def assert_initialised_once(self) -> None:
+        """Assert that the last driver came to DRIVER_OK in one pass, since the machine was last reset.
+
+        A pass that was begun and not finished before is that driver's too. One that reached DRIVER_OK is another
+        driver's, the firmware's before the kernel's; but in a scripted guest, which has one driver only, it counts.
+
+        :raises VirtioAssertionError: with all drivers' steps.
+        :raises NotSupportedError: when steps may have been missed, saying why.
+        """
+        history = self.history
+        if history.polled or history.full:
+            raise NotSupportedError(f"{self.id}: steps may have been missed: {history.source}; full: {history.full}")
+        passes = passes_of_last_driver(history, alone=isinstance(self._running.guest, ScriptedGuest))
+        if len(passes) != 1 or not history[-1].driver_ok:
+            verdict = f"initialised in {len(passes)} passes" if len(passes) > 1 else "not initialised"
+            lines = [f"{self.id}: {verdict}: {stage(history[-1].status).value}", *render.status_history(history)]
+            raise VirtioAssertionError("\n  ".join(lines))
+
     def assert_negotiated(self, *features: Feature) -> None:
         """Assert that the device offered each feature and that the driver acknowledged it.
 
@@ -123,9 +164,9 @@ class VirtioDevice:
         :raises UnknownNameError: for a name that such a device can't have.
         """
         status = self.status()
-        faults = missing_features(status, _some(features))
+        faults = missing_features(status, _some(features), self._by_backend)
         if faults:
-            reasons = list(render.feature_faults(faults))
+            reasons = list(render.feature_faults(self._with_properties(faults)))
             self._fail(_first(reasons, "not negotiated"), status, reasons[1:])
 
     def assert_not_negotiated(self, *features: Feature) -> None:
@@ -146,9 +187,11 @@ class VirtioDevice:
         :raises UnknownNameError: for a name that such a device can't have.
         """
         status = self.status()
-        faults = missing_features(status.host_features, _some(features))
+        offered = replace(status, guest_features=status.host_features)
+        faults = missing_features(offered, _some(features), self._by_backend)
         if faults:
-            self._fail(f"{_listed(f.feature for f in faults)} not offered by the device", status)
+            reasons = list(render.feature_faults(self._with_properties(faults)))
+            self._fail(_first(reasons, "missing"), status, reasons[1:])
 
     def assert_not_offered(self, *features: Feature) -> None:
         """Assert that the device offers none of the features.
@@ -160,6 +203,36 @@ class VirtioDevice:
         there = unwanted_features(status.host_features, _some(features))
         if there:
             self._fail(f"{_listed(there)} offered by the device, but unwanted", status)
+
+    def assert_conforms(self) -> None:
+        """Assert that driver and device keep the rules of the specification, as far as status, features and rings show
+        it: VERSION_1 and FEATURES_OK where the driver is no legacy one, only what is offered acknowledged, features
+        that require others, where rings lie, indices within their size, no device that failed. What can't be known
+        breaks no rule.
+
+        :raises VirtioAssertionError: naming each broken rule with its section and the value that was seen.
+        :raises NotSupportedError: when the device's status can't be had.
+        """
+        status = self.status()
+        found = broken_rules(self._running, [self.id], QUERY_SECONDS).get(self.id, ())
+        if found:
+            first, *more = render.breaches(found)
+            count = f" (and {len(more)} more)" if more else ""
+            self._fail(f"breaks a rule of the specification: {first}{count}", status, more)
+
+    @property
+    def _by_backend(self) -> int | None:
+        """What the vhost backend offers, where it is ours to ask; QEMU 11.1 does not tell."""
+        backend = self._running.backends.get(self.id)
+        return None if backend is None else backend.features
+
+    def _with_properties(self, faults: Iterable[FeatureFault]) -> tuple[FeatureFault, ...]:
+        """The faults, with the options by which QEMU would offer what it doesn't."""
+        found = tuple(faults)
+        names = [fault.feature for fault in found if fault.fault in (Fault.NOT_OFFERED, Fault.MASKED_BY_BACKEND)]
+        proxy = VirtioInfo(self.path, "").proxy
+        known = offering_properties(self._running.qemu, proxy, names, QUERY_SECONDS) if names else {}
+        return tuple(replace(fault, property=known.get(fault.feature, "")) for fault in found)
 
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pytest_virtio import render
 from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.handle.findings import QUEUES_SHOWN, Findings, ask
+from pytest_virtio.handle.findings import QUEUES_SHOWN, Findings, Queue, ask
 from pytest_virtio.launch import RunningGuest, RunningVm
-from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.model.stuck import Stuck
 from pytest_virtio.model.verdict import stage
+from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Stream
 
@@ -25,6 +26,19 @@ __all__ = ("Section", "report")
 DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
 CONSOLE_LIMIT = 8 * 1024
+OWED = frozenset(
+    {
+        Stuck.BACKEND_ENDED,
+        Stuck.BACKEND_STOPPED,
+        Stuck.NOT_NOTICED,
+        Stuck.KICK_SUPPRESSED,
+        Stuck.NOT_KICKED,
+        Stuck.NOT_TAKEN,
+        Stuck.IN_FLIGHT,
+        Stuck.WITH_DEVICE,
+    }
+)
+"""Verdicts on a queue that are worth a line on top; the others say what the device's line does, or that all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +74,26 @@ def _made(title: str, make: Callable[[], Section]) -> Section:
 
 
 def _verdict(running: RunningVm, findings: Findings) -> Section:
-    lines = [f"{id}: {_judged(answer)}" for id, answer in findings.devices.items()]
+    lines = [line for id, answer in findings.devices.items() for line in _lines_of(running, id, answer, findings)]
     hidden = len(running.paths) - len(findings.devices)
     more = [f"and {hidden} more devices, not shown"] if hidden > 0 else []
     return Section(
         "virtio: verdict", "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, _how(running)])
     )
+
+
+def _lines_of(running: RunningVm, id: str, answer: VirtioStatus | str, findings: Findings) -> Iterator[str]:
+    """How far a device has come; then its queues in which somebody owes something."""
+    yield f"{id}: {_judged(answer)}"
+    if isinstance(answer, str):
+        return
+    names = device_type(answer.device_id).queue_names(answer.num_vqs or 0, answer.host_features.bits)
+    for index, queue in findings.queues.get(id, {}).items():
+        verdict = None if isinstance(queue, str) else queue.verdict
+        if verdict is not None and verdict.stuck in OWED:
+            first, *evidence = render.stuck(verdict)
+            yield f"{id}.{names[index][0]}: {first}"
+            yield from (f"  {line.strip()}" for line in evidence)
 
 
 def _state(running: RunningVm) -> Iterator[str]:
@@ -104,13 +132,31 @@ def _device(path: str, id: str, findings: Findings) -> Section:
     answer = findings.devices[id]
     if isinstance(answer, str):
         return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
+    queues = findings.queues[id]
+    history = (
+        [f"history: {line}" for line in render.status_history(findings.histories[id])]
+        if id in findings.histories
+        else []
+    )
     lines = [
+        *history,
+        *_pictures(answer, queues),
         *render.virtio_status(path, answer),
         *_declined(answer),
         f"source: {answer.source}",
-        *_queues(path, answer, findings.queues[id]),
+        *_queues(path, answer, queues),
     ]
     return Section(f"virtio: {id}", "\n".join(lines), _plain(answer))
+
+
+def _pictures(status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterator[str]:
+    """The rings that are not idle."""
+    names = device_type(status.device_id).queue_names(status.num_vqs or 0, status.host_features.bits)
+    for index, queue in queues.items():
+        ring = None if isinstance(queue, str) else queue.ring
+        if ring is not None and ring.desc and (ring.outstanding or ring.faults):
+            yield f"queue {index}, {names[index][0]}:"
+            yield from render.ring_picture(ring)
 
 
 def _declined(status: VirtioStatus) -> Iterator[str]:
@@ -122,7 +168,7 @@ def _declined(status: VirtioStatus) -> Iterator[str]:
         yield f"offered, not acknowledged: {', '.join(declined)}"
 
 
-def _queues(path: str, status: VirtioStatus, queues: Mapping[int, VirtQueueStatus | str]) -> Iterator[str]:
+def _queues(path: str, status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterator[str]:
     """The queues that a driver has set up."""
     if status.num_vqs is None:
         yield f"queues: not shown, for {status.source} does not tell how many there are"
@@ -134,9 +180,9 @@ def _queues(path: str, status: VirtioStatus, queues: Mapping[int, VirtQueueStatu
     for index, answer in queues.items():
         if isinstance(answer, str):
             yield f"queue {index}: no answer: {answer}"
-        elif answer.vring_desc:
-            yield from render.virtio_queue_status(path, answer)
-            yield f"  source: {answer.source}"
+        elif answer.status.vring_desc:
+            yield from render.virtio_queue_status(path, answer.status)
+            yield f"  source: {answer.status.source}"
     if status.num_vqs > len(queues):
         yield f"and {status.num_vqs - len(queues)} more queues, not shown"
 

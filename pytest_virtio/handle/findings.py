@@ -7,21 +7,37 @@ shown. Nothing here disturbs the VM (``introspect``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_virtio.errors import VirtioError
+from pytest_virtio.handle.stuck import gather
+from pytest_virtio.introspect.query import Place
 from pytest_virtio.launch import RunningVm
+from pytest_virtio.model.history import History
 from pytest_virtio.model.queue import VirtQueueStatus
+from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.model.stuck import QueueVerdict
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("DEVICES_SHOWN", "QUEUES_SHOWN", "Findings", "ask")
+__all__ = ("DEVICES_SHOWN", "QUEUES_SHOWN", "Findings", "Queue", "ask")
 
 QUEUES_SHOWN = 16
 DEVICES_SHOWN = 64
+TOO_LATE = "not asked: the time for the report is over"
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What was found of one queue; None is what could not be."""
+
+    status: VirtQueueStatus
+    ring: Ring | None = None
+    verdict: QueueVerdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +46,25 @@ class Findings:
 
     devices: Mapping[str, VirtioStatus | str]
     """By id."""
-    queues: Mapping[str, Mapping[int, VirtQueueStatus | str]]
+    queues: Mapping[str, Mapping[int, Queue | str]]
     """By id and index."""
+    histories: Mapping[str, History]
+    """Of the devices that are not at DRIVER_OK."""
 
 
 def ask(running: RunningVm, deadline: Deadline) -> Findings:
     """Ask of all devices, then of their queues."""
     ids = list(running.paths)[:DEVICES_SHOWN]
     if not running.qemu.running:
-        return Findings(dict.fromkeys(ids, "QEMU has ended"), {})
+        return Findings(dict.fromkeys(ids, "QEMU has ended"), {}, {})
     devices = _devices(running, ids, deadline)
     known = {id: answer for id, answer in devices.items() if isinstance(answer, VirtioStatus)}
-    return Findings(devices, _queues(running, known, deadline))
+    return Findings(devices, _queues(running, known, deadline), _histories(running, known, deadline))
 
 
 def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
     if deadline.passed():
-        return dict.fromkeys(ids, "not asked: the time for the report is over")
+        return dict.fromkeys(ids, TOO_LATE)
     paths = {id: running.paths[id] for id in ids}
     try:
         answers = running.introspector.statuses(paths.values(), deadline.remaining())
@@ -57,20 +75,50 @@ def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str
 
 def _queues(
     running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline
-) -> dict[str, dict[int, VirtQueueStatus | str]]:
+) -> dict[str, dict[int, Queue | str]]:
     indices = {id: range(min(status.num_vqs or 0, QUEUES_SHOWN)) for id, status in devices.items()}
-    if deadline.passed():
-        return {
-            id: dict.fromkeys(range_, "not asked: the time for the report is over") for id, range_ in indices.items()
-        }
     paths = {id: running.paths[id] for id in devices}
     statuses = {paths[id]: status for id, status in devices.items()}
-    wanted = {paths[id]: range_ for id, range_ in indices.items()}
+    if deadline.passed():
+        return {id: dict.fromkeys(range_, TOO_LATE) for id, range_ in indices.items()}
     try:
-        answers = running.introspector.queue_statuses(statuses, wanted, deadline.remaining())
+        wanted = {paths[id]: range_ for id, range_ in indices.items()}
+        told = running.introspector.queue_statuses(statuses, wanted, deadline.remaining())
     except Exception as error:  # noqa: BLE001 - as above
         return {id: dict.fromkeys(range_, in_short(error)) for id, range_ in indices.items()}
-    return {id: {n: _or_why(answers[paths[id], n]) for n in range_} for id, range_ in indices.items()}
+    found = _looked_into(running, statuses, told, deadline)
+    return {id: {n: found[paths[id], n] for n in range_} for id, range_ in indices.items()}
+
+
+def _looked_into(
+    running: RunningVm,
+    statuses: Mapping[str, VirtioStatus],
+    told: Mapping[Place, VirtQueueStatus | VirtioError],
+    deadline: Deadline,
+) -> dict[Place, Queue | str]:
+    """The queues with their rings and verdicts; a fault of ours in these costs a report no more than them."""
+    known = {place: answer for place, answer in told.items() if isinstance(answer, VirtQueueStatus)}
+    rings: dict[Place, Ring] = {}
+    verdicts: dict[Place, QueueVerdict] = {}
+    with suppress(Exception):
+        read = running.introspector.rings_of(statuses, known, deadline.remaining())
+        rings = {place: ring for place, ring in read.items() if isinstance(ring, Ring)}
+        verdicts = gather(running, statuses, known, rings, deadline.remaining())
+    return {
+        place: Queue(answer, rings.get(place), verdicts.get(place))
+        if isinstance(answer, VirtQueueStatus)
+        else in_short(answer)
+        for place, answer in told.items()
+    }
+
+
+def _histories(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline) -> dict[str, History]:
+    histories: dict[str, History] = {}
+    for id, status in devices.items():
+        if not status.driver_ok and not deadline.passed():
+            with suppress(Exception):
+                histories[id] = running.histories.history(running.paths[id], deadline.remaining())
+    return histories
 
 
 def _or_why(answer: T | VirtioError) -> T | str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_virtio import render
 from pytest_virtio.errors import NotSupportedError, UnknownNameError
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
+from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.vm import Vm
-from pytest_virtio.launch import RunningVm
+from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 
 __all__ = ("Virtio",)
 
@@ -71,6 +73,16 @@ class Virtio:
         :param seconds: how long QEMU may be asked for.
         """
         return dump.report(self._running, seconds)
+
+    def broken_rules(self) -> dict[str, list[str]]:
+        """The rules of the specification that each device or its driver breaks, in words, by the device's id. Asking
+        does not disturb them. ``device.assert_conforms()`` asserts that there are none.
+
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when it is gone.
+        """
+        found = broken_rules(self._running, list(self._devices), QUERY_SECONDS)
+        return {id: list(render.breaches(breaches)) for id, breaches in found.items()}
 
     def dump(self) -> str:
         """What the failure report shows, as text."""

@@ -35,6 +35,12 @@ class Vm:
         return self._running.qemu.running
 
     @property
+    def stalled(self) -> str:
+        """The queue that was noticed to stand still, for VMs with ``stall=``, while nobody waited who could be told; ""
+        when there was none."""
+        return self._running.qemu.alarm.unheard
+
+    @property
     def command_line(self) -> str:
         """The command line that QEMU was started with, quoted for a shell. Its descriptors are of this run:
         the failure report has one that can be typed."""

@@ -13,11 +13,13 @@ from typing import Protocol, cast
 
 from pytest_virtio import qapi
 from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError, VirtioError
+from pytest_virtio.introspect.history import Polled
 from pytest_virtio.introspect.query import Place, Queries, raised
 from pytest_virtio.introspect.quirks import is_vhost_type, survives_queries
 from pytest_virtio.introspect.registers import Registers
-from pytest_virtio.introspect.rings import queue_in_ram
+from pytest_virtio.introspect.rings import element_in_ram, has_indices, queue_in_ram, ring_in_ram
 from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
+from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.vm.cmdline import RAM
 from pytest_virtio.vm.deadline import Deadline
@@ -45,6 +47,7 @@ class Introspector:
     :param registers: those of the devices that were surveyed.
     :param types: the devices' QEMU types, by id.
     :param backends: what is known of vhost backends.
+    :param iommu: whether the VM has an IOMMU.
     """
 
     def __init__(
@@ -56,10 +59,15 @@ class Introspector:
         registers: Registers,
         types: Mapping[str, str],
         backends: Backends,
+        *,
+        iommu: bool = False,
     ) -> None:
         self._qmp, self._queries, self._registers = qmp, Queries(qmp), registers
         self._version, self._ends, self._memory = version, ends, memory
-        self._types, self._backends = types, backends
+        self._types, self._backends, self._iommu = types, backends, iommu
+        self._ours: bool | None = None
+        self.polled = Polled()
+        """The statuses that were seen."""
 
     def status(self, path: str, timeout: float) -> VirtioStatus:
         """The device's status. Source: ``x-query-virtio-status``; where QEMU does not survive that, registers.
@@ -76,6 +84,7 @@ class Introspector:
         answers = dict(zip(plain, self._queries.statuses(plain, deadline.remaining()), strict=True)) if plain else {}
         if others:
             answers |= self._by_registers(others, deadline)
+        self.polled.note(answers)
         return {path: answers[path] for path in asked}
 
     def queue_status(self, path: str, queue: int, timeout: float) -> VirtQueueStatus:
@@ -88,12 +97,7 @@ class Introspector:
         :raises UnknownNameError: when there is no such queue.
         """
         deadline = Deadline.after(timeout)
-        status = self.status(path, deadline.remaining())
-        answer = self.queue_statuses({path: status}, {path: [queue]}, deadline.remaining())[path, queue]
-        if isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description):
-            known = [] if status.num_vqs is None else [str(n) for n in range(status.num_vqs)]
-            raise UnknownNameError(f"queue of {path}", str(queue), known) from answer
-        return raised(answer)
+        return self._queue(path, queue, self.status(path, deadline.remaining()), deadline)
 
     def queue_statuses(
         self, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Iterable[int]], timeout: float
@@ -114,6 +118,48 @@ class Introspector:
         plain = [place for place in places if place not in answers]
         return answers | dict(zip(plain, self._queries.queue_statuses(plain, deadline.remaining()), strict=True))
 
+    def ring(self, path: str, queue: int, timeout: float) -> Ring:
+        """A queue's ring, decoded from guest RAM; its addresses and the device's indices as of :meth:`queue_status`,
+        which raises as this does.
+        """
+        deadline = Deadline.after(timeout)
+        status, memory = self.status(path, deadline.remaining()), self._ram(deadline)
+        return ring_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu)
+
+    def rings(
+        self, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Iterable[int]], timeout: float
+    ) -> dict[Place, Ring | VirtioError]:
+        """The queues' rings, or why there is none, as for :meth:`ring`; parameters as for :meth:`queue_statuses`."""
+        deadline = Deadline.after(timeout)
+        told = self.queue_statuses(statuses, queues, deadline.remaining())
+        return self.rings_of(statuses, told, deadline.remaining())
+
+    def rings_of(
+        self, statuses: Mapping[str, VirtioStatus], told: Mapping[Place, VirtQueueStatus | VirtioError], timeout: float
+    ) -> dict[Place, Ring | VirtioError]:
+        """The rings of queues whose statuses, or why there are none, were just told."""
+        try:
+            memory = self._ram(Deadline.after(timeout))
+        except VirtioError as error:
+            return dict.fromkeys(told, error)
+        return {
+            place: answer
+            if isinstance(answer, VirtioError)
+            else ring_in_ram(statuses[place[0]], answer, memory, self._iommu)
+            for place, answer in told.items()
+        }
+
+    def element(self, path: str, queue: int, slot: int | None, timeout: float) -> VirtioQueueElement:
+        """An element of a split ring, from guest RAM; it raises what :meth:`ring` does.
+
+        :param slot: of the avail ring; by default that of the next pending element.
+        :raises NoPendingElement: when by default there is none.
+        :raises NotSupportedError: when the ring can't be read, or is packed.
+        """
+        deadline = Deadline.after(timeout)
+        status, memory = self.status(path, deadline.remaining()), self._ram(deadline)
+        return element_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu, slot)
+
     def vhost_queue_status(self, path: str, queue: int, timeout: float) -> VirtVhostQueueStatus:
         """A queue as its vhost backend was told of it. Source: ``x-query-virtio-vhost-queue-status``.
 
@@ -127,9 +173,20 @@ class Introspector:
             )
         return raised(self._queries.vhost_queue_statuses([(path, queue)], timeout)[0])
 
+    def ram(self, timeout: float) -> GuestMemory | None:
+        """The guest's RAM, where it is ours to read; None where it is not."""
+        return self._memory if self._is_ours(Deadline.after(timeout)) else None
+
     def raw_queue_element(self, path: str, queue: int, index: int | None, timeout: float) -> VirtioQueueElement:
         """An element by QEMU's own walker, **which may break the device or abort QEMU**."""
         return self._queries.raw_queue_element(path, queue, index, timeout)
+
+    def _queue(self, path: str, queue: int, status: VirtioStatus, deadline: Deadline) -> VirtQueueStatus:
+        answer = self.queue_statuses({path: status}, {path: [queue]}, deadline.remaining())[path, queue]
+        if isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description):
+            known = [] if status.num_vqs is None else [str(n) for n in range(status.num_vqs)]
+            raise UnknownNameError(f"queue of {path}", str(queue), known) from answer
+        return raised(answer)
 
     def _by_registers(self, paths: list[str], deadline: Deadline) -> dict[str, VirtioStatus | VirtioError]:
         answers = self._registers.statuses(paths, deadline)
@@ -150,21 +207,33 @@ class Introspector:
     ) -> dict[Place, VirtQueueStatus | VirtioError]:
         """Those of the queues that vhost backends serve; a network card's control queue is QEMU's own."""
         answers: dict[Place, VirtQueueStatus | VirtioError] = {}
-        memory = self._memory if places and self._is_ours(deadline) else None
+        memory = self._ram(deadline) if places else None
         told = self._queries.vhost_queue_statuses(places, deadline.remaining())
         for (path, queue), answer in zip(places, told, strict=True):
             if isinstance(answer, VirtVhostQueueStatus):
-                readable = memory if _is_split(statuses[path]) else None
+                readable = memory if has_indices(statuses[path], self._iommu) else None
                 answers[path, queue] = queue_in_ram(queue, answer, readable)
             elif not (isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)):
                 answers[path, queue] = answer
         return answers
 
+    def _ram(self, deadline: Deadline) -> GuestMemory | None:
+        """The guest's RAM, all of it; None if that is not what we have mapped."""
+        if not self._is_ours(deadline):
+            return None
+        if not self._memory.complete:
+            command = {"command-line": qapi.QUERY_MEMORY_MAP}
+            text = self._qmp.execute(qapi.HMP, command, deadline.remaining())
+            self._memory.place(qapi.parse_ram(text, RAM))
+        return self._memory
+
     def _is_ours(self, deadline: Deadline) -> bool:
         """Whether the guest's RAM is what we have mapped: further QEMU arguments can put other RAM in its place."""
-        property = {"path": "/machine", "property": "memory-backend"}
-        used = cast(str, self._qmp.execute("qom-get", property, deadline.remaining()))
-        return used.rpartition("/")[2] == RAM
+        if self._ours is None:
+            property = {"path": "/machine", "property": "memory-backend"}
+            used = cast(str, self._qmp.execute("qom-get", property, deadline.remaining()))
+            self._ours = used.rpartition("/")[2] == RAM
+        return self._ours
 
     def _unclear(self, path: str, status: VirtioStatus) -> str:
         """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to.
@@ -190,11 +259,6 @@ class Introspector:
     def _type(self, path: str) -> str:
         """The QEMU type of a device; "" when it is not known, and then nothing that may do harm is asked."""
         return self._types.get(VirtioInfo(path, "").id, "")
-
-
-def _is_split(status: VirtioStatus) -> bool:
-    """Whether it is known that there are indices in RAM: packed rings have none."""
-    return not status.guest_features.untold and "VIRTIO_F_RING_PACKED" not in status.guest_features
 
 
 def _is_started(answer: VirtVhostQueueStatus | VirtioError) -> bool | None:

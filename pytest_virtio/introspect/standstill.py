@@ -7,7 +7,7 @@ know which query it is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from pytest_virtio import qapi
@@ -22,9 +22,8 @@ from pytest_virtio.vm.monitor import Qmp
 
 __all__ = ("Standstill",)
 
-_ANSWERED = frozenset(type.id for type in (BLK, SCSI, P9, CRYPTO, FS, PMEM))
-"""Device types whose drivers send requests and wait; others leave buffers with the device, to be filled some day."""
-_LEFT_WITH_THE_DEVICE = "event"
+_WAITED_FOR = frozenset(type.id for type in (BLK, SCSI, P9, CRYPTO, FS, PMEM))
+"""Device types whose requests a stop may wait for."""
 CONT_SECONDS = 10.0
 
 
@@ -87,12 +86,9 @@ class Standstill:
 
 
 def _of_requests(status: VirtioStatus) -> list[int]:
-    if status.device_id not in _ANSWERED or not status.driver_ok:
+    if status.device_id not in _WAITED_FOR or not status.driver_ok:
         return []
-    names: Mapping[int, tuple[str, ...]] = dict(
-        enumerate(device_type(status.device_id).queue_names(status.num_vqs or 0, status.host_features.bits))
-    )
-    return [index for index, called in names.items() if not called[0].startswith(_LEFT_WITH_THE_DEVICE)]
+    return list(device_type(status.device_id).answered_queues(status.num_vqs or 0, status.host_features.bits))
 
 
 def _in_flight(queue: VirtQueueStatus) -> int | None:

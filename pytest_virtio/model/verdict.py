@@ -64,22 +64,27 @@ class FeatureFault:
 
     :param feature: its canonical full name.
     :param fault: why it is missing.
+    :param property: QEMU's option for offering it, with its value, if there is one: ``"host_mtu=0"``.
     """
 
     feature: str
     fault: Fault
+    property: str = ""
 
 
-def missing_features(subject: VirtioStatus | Features, wanted: Iterable[str | int]) -> tuple[FeatureFault, ...]:
+def missing_features(
+    subject: VirtioStatus | Features, wanted: Iterable[str | int], by_backend: int | None = None
+) -> tuple[FeatureFault, ...]:
     """Return what is missing of the wanted features, lowest bit first, with whose fault that is.
 
     :param subject: a device, whose ``guest_features`` are looked at; or a set, where only offered or not can be told.
     :param wanted: names, enum members or bit numbers.
+    :param by_backend: the bits that the vhost backend offers, if it was asked; else those in ``vhost_dev`` are.
     :raise UnknownNameError: one that such a device can't have.
     """
     features = subject.guest_features if isinstance(subject, VirtioStatus) else subject
     missing = Features.of(wanted, features.feature_names) - features
-    return tuple(FeatureFault(name, _fault(subject, features.feature_names.bit(name))) for name in missing)
+    return tuple(FeatureFault(name, _fault(subject, features.feature_names.bit(name), by_backend)) for name in missing)
 
 
 def unwanted_features(subject: VirtioStatus | Features, unwanted: Iterable[str | int]) -> tuple[str, ...]:
@@ -93,12 +98,14 @@ def unwanted_features(subject: VirtioStatus | Features, unwanted: Iterable[str |
     return (features & Features.of(unwanted, features.feature_names)).names
 
 
-def _fault(subject: VirtioStatus | Features, bit: int) -> Fault:
+def _fault(subject: VirtioStatus | Features, bit: int, by_backend: int | None) -> Fault:
     if isinstance(subject, Features):
         return _fault_in_set(subject, bit)
     # Compared by bit number, for bit 30 has another name in vhost sets.
     if not subject.host_features.bits >> bit & 1:
-        masked = subject.vhost_dev is not None and not subject.vhost_dev.features.bits >> bit & 1
+        if by_backend is None and subject.vhost_dev is not None:
+            by_backend = subject.vhost_dev.features.bits
+        masked = by_backend is not None and not by_backend >> bit & 1
         return Fault.MASKED_BY_BACKEND if masked else Fault.NOT_OFFERED
     return Fault.TOO_EARLY if _is_early(subject) else Fault.NOT_ACKNOWLEDGED
 

@@ -14,6 +14,7 @@ from pytest_virtio.plugin.fixtures import (
     virtio_machine,
     virtio_qemu,
 )
+from pytest_virtio.plugin.lint import pytest_runtest_call
 from pytest_virtio.plugin.makers import pytest_fixture_setup
 from pytest_virtio.plugin.marker import pytest_runtest_setup
 from pytest_virtio.plugin.options import pytest_addoption, pytest_configure
@@ -41,6 +42,7 @@ __all__ = (
     "pytest_fixture_setup",
     "pytest_generate_tests",
     "pytest_report_collectionfinish",
+    "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
     "pytest_sessionfinish",

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_virtio.errors import MissingError, UsageError
+from pytest_virtio.errors import MissingError, UsageError, VirtioAssertionError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.launch import launch
 from pytest_virtio.plugin.carried import carry
+from pytest_virtio.plugin.lint import check
 from pytest_virtio.plugin.session import VirtioSession, is_scripted
 
 __all__ = ("VirtioFactory",)
@@ -28,7 +29,8 @@ class VirtioFactory:
     """Boots VMs: ``with virtio_factory(Net(), guest="linux") as virtio:``.
 
     It takes what the marker takes. When an exception leaves the block, the VM's report shows with the test that fails
-    by it.
+    by it. A queue that stood still for as long as ``stall`` says, while no wait of ours could say so, fails the test
+    when the block ends; of the ``virtio`` fixture, that is the test's teardown.
     """
 
     def __init__(self, session: VirtioSession, qemu: str | Path) -> None:
@@ -85,9 +87,34 @@ class _Block:
         virtio, self._virtio = self._virtio, None
         if virtio is None:
             return
+        unheard = None
         try:
-            if isinstance(error, _WORTH_A_REPORT) and not isinstance(error, _NO_FAILURE):
-                carry(error, virtio.report())
+            unheard = self._unheard(virtio) if error is None else None
+            failure = error or unheard
+            if isinstance(failure, _WORTH_A_REPORT) and not isinstance(failure, _NO_FAILURE):
+                carry(failure, virtio.report())
         finally:
             self._session.remove(virtio)
             virtio.close()
+        if unheard is not None:
+            raise unheard
+
+    def _unheard(self, virtio: Virtio) -> VirtioAssertionError | None:
+        """What is wrong with a VM though nothing has failed."""
+        linted = self._session.settings.lint and self._session.is_of_the_body(virtio)
+        return _unheard_stall(virtio) or (_breach(virtio) if linted else None)
+
+
+def _unheard_stall(virtio: Virtio) -> VirtioAssertionError | None:
+    """What the watchdog noticed and no wait has raised: the test was busy with its own things, and fails at its end."""
+    verdict = virtio.vm.stalled
+    return VirtioAssertionError(verdict) if verdict else None
+
+
+def _breach(virtio: Virtio) -> VirtioAssertionError | None:
+    """What ``--virtio-lint`` finds of a VM that the test's body ends."""
+    try:
+        check([virtio])
+    except VirtioAssertionError as broken:
+        return broken
+    return None

@@ -49,6 +49,8 @@ _OPTIONS = (
     ),
 )
 
+_LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
+
 _MARKER = (
     "virtio(*devices, guest, machine, transport, memory, cpus, args, boot, timeout): the VM that the `virtio` fixture "
     "boots: device declarations such as Net(), Blk(size='64M'), and how to boot them"
@@ -80,6 +82,7 @@ class Settings(NamedTuple):
     accel: str = "auto"
     timeout: float = 60.0
     missing: str = "error"
+    lint: bool = False
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -91,7 +94,8 @@ class Settings(NamedTuple):
         known = {name: value for name, value in given.items() if value}
         paths = {name: Path(value).expanduser().absolute() for name, value in known.items() if name in _PATHS}
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
-        return cls(qemu=_qemus(config), **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
+        lint = bool(config.getoption("virtio_lint") or config.getini("virtio_lint"))
+        return cls(qemu=_qemus(config), lint=lint, **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,6 +110,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
         else:
             parser.addini(f"virtio_{name}", text, default="")
+    group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
+    parser.addini("virtio_lint", _LINT, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

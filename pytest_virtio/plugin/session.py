@@ -133,6 +133,10 @@ class VirtioSession:
         """The living VMs that are among the test's fixtures, or in what they made, or that no fixture made."""
         return [living.virtio for living in self._living if concerns(living.makers, item)]
 
+    def is_of_the_body(self, virtio: Virtio) -> bool:
+        """Whether the VM was started by the test itself, and by no fixture."""
+        return any(living.virtio is virtio and not living.makers for living in self._living)
+
     def choices(self) -> list[str]:
         """What was chosen and why, a line for each QEMU and accelerator."""
         return list(self._choices)

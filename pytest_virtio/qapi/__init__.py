@@ -20,10 +20,22 @@ from pytest_virtio.qapi.introspection import (
     parse_status,
     parse_vhost_queue_status,
 )
+from pytest_virtio.qapi.memory_map import HMP, QUERY_MEMORY_MAP, parse_ram
 from pytest_virtio.qapi.pci import QUERY_PCI, parse_pci
+from pytest_virtio.qapi.properties import (
+    QOM_GET,
+    QOM_LIST,
+    offering_property,
+    parse_property_names,
+    property_text,
+)
 from pytest_virtio.qapi.run_state import QUERY_RUN_STATE, parse_running
 
 __all__ = (
+    "HMP",
+    "QUERY_MEMORY_MAP",
+    "QOM_GET",
+    "QOM_LIST",
     "QUERY_PCI",
     "QUERY_QUEUE_ELEMENT",
     "QUERY_QUEUE_STATUS",
@@ -35,11 +47,15 @@ __all__ = (
     "is_invalid_queue_error",
     "is_no_devices_error",
     "is_not_started_error",
+    "offering_property",
     "parse_list",
     "parse_pci",
+    "parse_property_names",
     "parse_queue_element",
     "parse_queue_status",
+    "parse_ram",
     "parse_running",
     "parse_status",
     "parse_vhost_queue_status",
+    "property_text",
 )

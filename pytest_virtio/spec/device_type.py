@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from string import digits
 
-from pytest_virtio.spec.features import Feature, FeatureNames, TransportFeature
+from pytest_virtio.spec.features import Feature, FeatureNames, Requirement, TransportFeature
 from pytest_virtio.spec.queues import QueueNames, QueueNaming, generic, in_order
 from pytest_virtio.spec.vhost_user import VhostFeature
 
@@ -28,6 +29,9 @@ class DeviceType:
     :param title: in words: ``"network device"``.
     :param features: the enum of its own feature bits; ``None`` if it has none.
     :param queues: how its virtqueues are called.
+    :param kept: stems of our short names of the queues whose buffers the device keeps until something happens: input,
+        events, a stream that is started. Buffers of the others it answers as soon as it can.
+    :param requirements: which of its features require which others.
     """
 
     id: int
@@ -35,6 +39,8 @@ class DeviceType:
     title: str
     features: type[Feature] | None = None
     queues: QueueNaming = _ONLY_NUMBERED
+    kept: tuple[str, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
 
     @property
     def feature_names(self) -> FeatureNames:
@@ -54,6 +60,18 @@ class DeviceType:
         """
         names: list[QueueNames] = list(islice(self.queues(count, features), count))
         return tuple(names) + tuple(generic(index) for index in range(len(names), count))
+
+    def answered_queues(self, count: int, features: int) -> tuple[int, ...]:
+        """Return the indices of the queues whose buffers the device has to give back by itself. A queue that has no
+        name is of unknown purpose, and none of them.
+
+        :param count: how many queues the device has; ``features``: those offered, as for :meth:`queue_names`.
+        """
+        return tuple(
+            index
+            for index, (name, *_) in enumerate(self.queue_names(count, features))
+            if (name,) != generic(index) and name.rstrip(digits) not in self.kept
+        )
 
     def _own_tables(self) -> Iterator[type[Feature]]:
         if self.features is not None:

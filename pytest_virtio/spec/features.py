@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from pytest_virtio.errors import UnknownNameError, UsageError
 
-__all__ = ("FEATURE_BITS", "Feature", "FeatureNames", "TransportFeature")
+__all__ = ("FEATURE_BITS", "Feature", "FeatureNames", "Requirement", "TransportFeature")
 
 FEATURE_BITS: Final = 128
 """How many feature bits there can be: 128 since virtio 1.2 (section 2.2); QEMU has held as many since 10.2."""
@@ -49,6 +49,17 @@ class Feature(IntEnum):
             yield cls._own_prefixes.get(name, cls._full_prefix) + name, member
             yield cls._full_prefix + name, member
             yield name, member
+
+
+class Requirement(NamedTuple):
+    """A driver must not accept a feature without one of others (virtio 1.3 section 2.2.1)."""
+
+    features: tuple[Feature, ...]
+    """Each of these requires …"""
+    one_of: tuple[Feature, ...]
+    """… one of these."""
+    section: str
+    """Where virtio 1.3 says so."""
 
 
 class TransportFeature(

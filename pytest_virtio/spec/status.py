@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from enum import IntFlag
 
-__all__ = ("INITIALISATION_ORDER", "DeviceStatus", "status_names", "unknown_status_bits")
+__all__ = ("INITIALISATION_ORDER", "DeviceStatus", "status_names", "status_value", "unknown_status_bits")
 
 
 class DeviceStatus(IntFlag):
@@ -45,6 +46,11 @@ def status_names(value: int) -> frozenset[str]:
     names = {flag.name for flag in DeviceStatus if flag.value & value and flag.name is not None}
     unknown = value & ~_KNOWN
     return frozenset(names | {hex(unknown)} if unknown else names)
+
+
+def status_value(names: AbstractSet[str]) -> int:
+    """The status whose bits :func:`status_names` names so."""
+    return sum(flag.value for flag in DeviceStatus if flag.name in names) | unknown_status_bits(names)
 
 
 def unknown_status_bits(names: Iterable[str]) -> int:

@@ -24,6 +24,7 @@ from pytest_virtio.errors import (
     QemuExitedError,
     UnknownNameError,
 )
+from pytest_virtio.qapi.trace import STATUS_EVENTS
 from pytest_virtio.vm import cmdline
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
@@ -33,7 +34,7 @@ __all__ = ("Capabilities", "capabilities", "find_program", "memory_of")
 T = TypeVar("T")
 
 PROBE_SECONDS = 20.0
-SCHEMA = 4
+SCHEMA = 5
 """Raised when what is remembered changes its shape."""
 
 _BASES = ("virtio-device", "virtio-pci", "virtio-ccw-device")
@@ -59,6 +60,8 @@ class Capabilities:
     """The types of other devices."""
     objects: frozenset[str] = frozenset()
     """The types that ``-object`` takes."""
+    trace_events: frozenset[str] = frozenset()
+    """Those of the trace events that we use which this build has."""
 
     def property_name(self, type: str, spelled: str) -> str:
         """QEMU's own spelling of a property: ``host_mtu`` as it is, ``disable-legacy`` for ``disable_legacy``.
@@ -140,6 +143,7 @@ def _recall(path: Path) -> Capabilities | None:
             devices={name: tuple(properties) for name, properties in data["devices"].items()},
             other_types=frozenset(data["other_types"]),
             objects=frozenset(data["objects"]),
+            trace_events=frozenset(data["trace_events"]),
         )
     except (KeyError, TypeError, AttributeError):
         # Absent, or not ours any more: ask again.
@@ -194,7 +198,17 @@ def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
         devices=dict.fromkeys(sorted(virtio), ()),
         other_types=devices - virtio,
         objects=_names(qemu.execute("qom-list-types", {"implements": "user-creatable", "abstract": False})),
+        trace_events=frozenset(event for event in STATUS_EVENTS if _has_trace_event(qemu, event)),
     )
+
+
+def _has_trace_event(qemu: Qemu, event: str) -> bool:
+    """Whether it is compiled in; one that isn't is unknown, or unavailable in a build without trace backend."""
+    try:
+        reply = cast(list[dict[str, object]], qemu.execute("trace-event-get-state", {"name": event}))
+    except CommandError:
+        return False
+    return all(state["state"] != "unavailable" for state in reply)
 
 
 def _ask_for_properties(qemu: Qemu, types: Iterable[str], answers: dict[str, tuple[str, ...]]) -> None:

@@ -17,6 +17,7 @@ from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk, StorageDaemon
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
+from pytest_virtio.qapi.trace import STATUS_EVENTS
 from pytest_virtio.vm.backends import Parts, PrivateFile, backend_parts, keyval, vhost_user_chardev
 
 __all__ = (
@@ -48,19 +49,20 @@ HAND_DIRECTORY = Path("virtio-repro")
 @dataclass(frozen=True, slots=True)
 class Wires:
     """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console; guest RAM
-    as a memory file, the qtest socket, and by device id the connections to vhost-user backends."""
+    as a memory file, the qtest socket, the file of its log, by device id the connections to vhost-user backends."""
 
     directory: Path
     monitor: int
     consoles: tuple[int, ...] = ()
     memory: int | None = None
     qtest: int | None = None
+    log: int | None = None
     backends: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that is inherited."""
-        outside = (fd for fd in (self.memory, self.qtest) if fd is not None)
+        outside = (fd for fd in (self.memory, self.qtest, self.log) if fd is not None)
         return (self.monitor, *self.consoles, *outside, *self.backends.values())
 
 
@@ -148,6 +150,7 @@ def command_line(plan: Plan, wires: Wires) -> CommandLine:
         *_monitor(wires.monitor, as_object=plan.monitor_object),
         *(word for words in consoles for word in words),
         *_shared(plan, wires),
+        *_trace(wires.log),
         *connected,
     )
     return _assemble(plan, wires.directory, wiring)
@@ -329,6 +332,15 @@ def _shared(plan: Plan, wires: Wires) -> Iterator[str]:
         yield from ("-chardev", f"socket,id=qtest,fd={wires.qtest}")
         # As an object, for QEMU 7.2 knows no -qtest chardev:ID; unless told otherwise it logs each command to stderr.
         yield from ("-object", "qtest,id=qtest0,chardev=qtest,log=/dev/null")
+
+
+def _trace(log: int | None) -> Iterator[str]:
+    """What tells each device status that a driver writes, with time. Enabled later it would miss the firmware's, and
+    the first reset, which tells the objects' types. QEMU's own messages get the time too (``Qemu.stderr_text``)."""
+    if log is not None:
+        yield from ("-D", f"/proc/self/fd/{log}", "-msg", "timestamp=on")
+        for event in STATUS_EVENTS:
+            yield from ("-trace", f"enable={event}")
 
 
 def _boot(boot: Boot) -> Iterator[str]:

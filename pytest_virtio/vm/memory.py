@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
 from types import TracebackType
 
 from pytest_virtio.errors import UsageError
+from pytest_virtio.model.memory import RamPiece
 
 __all__ = ("LOW_MEMORY", "GuestMemory")
 
@@ -21,18 +23,20 @@ the rest is moved beyond 4 GiB, and the lowest such limit is q35's, 2 GiB."""
 
 
 class GuestMemory:
-    """The RAM of one VM: a sealed memory file and, from the first access on, our mapping of its low part."""
+    """The RAM of one VM: a sealed memory file and our mapping of it."""
 
     def __init__(self, size: int) -> None:
         """Create ``size`` bytes of RAM, some number of pages; nothing is allocated until it is written."""
         self.size = min(size, LOW_MEMORY)
-        """How much of it can be accessed here, from address 0 on."""
+        """How much of it can be accessed from address 0 on, as long as nobody knows where the rest lies."""
+        self._pieces: tuple[RamPiece, ...] = ()
+        self._complete = size <= LOW_MEMORY
         self.fd = os.memfd_create("pytest-virtio-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, size)
             # A mapped page that is no more would be a SIGBUS for us.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-            self._map = mmap.mmap(self.fd, self.size)
+            self._map = mmap.mmap(self.fd, size)
         except BaseException:
             os.close(self.fd)
             raise
@@ -42,32 +46,41 @@ class GuestMemory:
         self._bytes = memoryview(self._map)
         self._words = self._bytes.cast("H")
 
+    @property
+    def complete(self) -> bool:
+        """Whether it is known where all of it lies: what is beyond 2 GiB has other addresses in the guest."""
+        return self._complete
+
+    def place(self, pieces: Iterable[RamPiece]) -> None:
+        """Say where it lies, once for all; what does not lie in the file is left out."""
+        length = len(self._map)
+        self._pieces = tuple(p for p in pieces if p.address >= 0 <= p.offset and p.offset + p.size <= length)
+        self._complete = True
+
     def read(self, address: int, length: int) -> bytes:
         """Copy ``length`` bytes from guest-physical ``address``.
 
-        :raises UsageError: when they are not all in RAM below 2 GiB.
+        :raises UsageError: when they are not all in one piece of RAM.
         """
-        if address < 0 or length < 0 or address + length > self.size:
-            raise self._outside(address, length)
-        return self._map[address : address + length]
+        start = self._offset(address, length)
+        return self._map[start : start + length]
 
     def write(self, address: int, data: bytes) -> None:
         """Copy ``data`` to guest-physical ``address``.
 
-        :raises UsageError: when it does not all fit into RAM below 2 GiB.
+        :raises UsageError: when it does not all fit into one piece of RAM.
         """
-        end = address + len(data)
-        if address < 0 or end > self.size:
-            raise self._outside(address, len(data))
-        self._map[address:end] = data
+        start = self._offset(address, len(data))
+        self._map[start : start + len(data)] = data
 
     def load16(self, address: int) -> int:
         """Read 16 bits at once, little-endian as guest and host are.
 
         :raises UsageError: outside of RAM, or at an odd address.
         """
+        # The fast way first: a driver that polls comes here all the time.
         if address & 1 or not 0 <= address < self.size:
-            raise self._outside(address, 2)
+            return self._words[self._even_offset(address)]
         return self._words[address >> 1]
 
     def store16(self, address: int, value: int) -> None:
@@ -76,14 +89,15 @@ class GuestMemory:
         :raises UsageError: outside of RAM, or at an odd address.
         """
         if address & 1 or not 0 <= address < self.size:
-            raise self._outside(address, 2)
+            self._words[self._even_offset(address)] = value
+            return
         self._words[address >> 1] = value
 
     def close(self) -> None:
         """Unmap and forget it; QEMU keeps its own. May be called again. From now on every access is a UsageError."""
         if self._map.closed:
             return
-        self.size = 0
+        self.size, self._pieces = 0, ()
         self._words.release()
         self._bytes.release()
         self._map.close()
@@ -97,9 +111,29 @@ class GuestMemory:
     ) -> None:
         self.close()
 
+    def _offset(self, address: int, length: int) -> int:
+        """Where these bytes stand in the file.
+
+        :raises UsageError: when they are not all in one piece.
+        """
+        if address >= 0 and 0 <= length <= self.size - address:
+            return address
+        for piece in self._pieces:
+            if piece.address <= address and 0 <= length <= piece.address + piece.size - address:
+                return piece.offset + address - piece.address
+        raise self._outside(address, length)
+
+    def _even_offset(self, address: int) -> int:
+        """Likewise of 16 bits, in halfwords."""
+        offset = self._offset(address, 2)
+        if (address | offset) & 1:
+            raise self._outside(address, 2)
+        return offset >> 1
+
     def _outside(self, address: int, length: int) -> UsageError:
         what = f"guest RAM: {length} bytes at {address:#x} can't be accessed"
         if self._map.closed:
             return UsageError(f"{what}: the VM has ended")
         odd = " (16 bits need an even address)" if address & 1 and length == 2 else ""
-        return UsageError(f"{what}: it is 0x0 to {self.size:#x} here{odd}")
+        above = (f", {p.address:#x} to {p.address + p.size:#x}" for p in self._pieces if p.address >= self.size)
+        return UsageError(f"{what}: it is 0x0 to {self.size:#x}{''.join(above)} here{odd}")

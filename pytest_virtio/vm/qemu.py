@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ from pytest_virtio.errors import (
 )
 from pytest_virtio.render import escape
 from pytest_virtio.vm import workdir
+from pytest_virtio.vm.alarm import Alarm
 from pytest_virtio.vm.cmdline import Wires
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
+from pytest_virtio.vm.event_log import EventLog
 from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.monitor import COMMAND_SECONDS, Command, Monitor
@@ -36,6 +39,7 @@ __all__ = ("Qemu",)
 
 STDERR_LIMIT = 16 * 1024
 GONE_SECONDS = 2.0
+TIMESTAMP = re.compile(rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", re.MULTILINE)
 
 
 class Qemu:
@@ -49,10 +53,15 @@ class Qemu:
         consoles: tuple[Stream, ...],
         memory: GuestMemory | None,
         qtest: socket.socket | None,
+        log: EventLog | None,
     ) -> None:
         self.directory, self.child, self.monitor, self.consoles = directory, child, monitor, consoles
+        self.alarm = Alarm(child.drain.changed)
+        """Ends the waits for its guest; sounded only by who watches it."""
         self._owner = os.getpid()
         self._memory = memory
+        self.log = log
+        """Where it logs trace events; None when it doesn't."""
         self._qtest = Qtest(qtest, self._gone) if qtest else None
 
     @classmethod
@@ -66,6 +75,7 @@ class Qemu:
         directory: Path | None = None,
         memory: int = 0,
         qtest: bool = False,
+        log: bool = False,
         backends: Mapping[str, int] = MappingProxyType({}),
     ) -> Qemu:
         """Start QEMU and open its monitor.
@@ -76,6 +86,7 @@ class Qemu:
             also when the start fails.
         :param memory: how much RAM the guest has, in bytes, when it is to be ours to read and write; 0 when not.
         :param qtest: whether to connect the qtest wire, which reaches registers and ports.
+        :param log: whether it logs trace events.
         :param backends: by device id, connected sockets of vhost-user backends for it to inherit.
         :raises MissingError: when the binary can't be run.
         :raises QemuExitedError: when it exits instead of greeting, with its stderr.
@@ -85,8 +96,10 @@ class Qemu:
         qemu: Qemu | None = None
         try:
             with uninterrupted():
-                qemu = cls._assemble(build, label, consoles, directory, memory, qtest, backends)
+                qemu = cls._assemble(build, label, consoles, directory, memory, qtest, log, backends)
             qemu._greet(deadline)
+            if qemu.log is not None:
+                qemu.log.bound()
             # Inside the block, so that Ctrl-C has no gap to slip through.
             return qemu  # noqa: TRY300
         except BaseException:
@@ -103,6 +116,7 @@ class Qemu:
         directory: Path | None,
         memory: int,
         qtest: bool,
+        log: bool,
         backends: Mapping[str, int],
     ) -> Qemu:
         """Everything up to the running process. What was made for it is unmade if a part fails."""
@@ -114,6 +128,7 @@ class Qemu:
             monitor_end, monitor_fd = _socket_pair(undo, theirs)
             connected = [_console(n, drain, undo, theirs) for n in range(consoles)]
             ram = _ram(memory, undo) if memory else None
+            events = undo.enter_context(EventLog()) if log else None
             qtest_end, qtest_fd = _socket_pair(undo, theirs) if qtest else (None, None)
             wires = Wires(
                 directory,
@@ -121,6 +136,7 @@ class Qemu:
                 tuple(fd for _, fd in connected),
                 memory=ram.fd if ram else None,
                 qtest=qtest_fd,
+                log=events.fd if events else None,
                 backends=backends,
             )
             argv = build(wires)
@@ -136,7 +152,7 @@ class Qemu:
                 environment={"TMPDIR": str(directory)},
             )
             undo.pop_all()
-            return cls(directory, child, monitor, streams, ram, qtest_end)
+            return cls(directory, child, monitor, streams, ram, qtest_end, events)
 
     @property
     def pid(self) -> int:
@@ -206,8 +222,9 @@ class Qemu:
         return QemuExitedError(self.child.how(), self.stderr_text(), during)
 
     def stderr_text(self) -> str:
-        """What QEMU wrote to its stderr, bounded and safe to print."""
-        return escape(self.child.stderr.log.text(), STDERR_LIMIT).strip()
+        """What QEMU wrote to its stderr, bounded and safe to print; without the time that it adds when it logs."""
+        said = self.child.stderr.log.text()
+        return escape(said if self.log is None else TIMESTAMP.sub(b"", said), STDERR_LIMIT).strip()
 
     def close(self) -> None:
         """Kill QEMU and whatever it started, reap it, remove its directory. May be called again.
@@ -249,7 +266,7 @@ class Qemu:
 
     def _end(self) -> None:
         with uninterrupted(), contextlib.ExitStack() as steps:
-            for shared in (self._memory, self._qtest):
+            for shared in (self._memory, self._qtest, self.log):
                 if shared is not None:
                     steps.callback(shared.close)
             steps.callback(workdir.remove, self.directory)

@@ -41,6 +41,7 @@ def test_defaults() -> None:
         ({"cpus": 3}, "cpus", 3),
         ({"args": ["-d", "int"]}, "args", ("-d", "int")),
         ({"timeout": 5}, "timeout", 5.0),
+        ({"stall": 5}, "stall", 5.0),
     ],
 )
 def test_options(options: dict[str, Any], field: str, expected: object) -> None:

@@ -13,6 +13,7 @@ from pytest_virtio import (
     BlkFeature,
     Device,
     DeviceStalledError,
+    NoPendingElement,
     NotSupportedError,
     Rng,
     UnknownNameError,
@@ -61,14 +62,18 @@ def test_what_holds_is_quiet(vm: Virtio) -> None:
 @pytest.mark.parametrize(
     ("verb", "features", "verdict"),
     [
-        ("assert_negotiated", ["MQ"], "VIRTIO_BLK_F_MQ not negotiated: not offered by the device"),
+        ("assert_negotiated", ["MQ"],
+         "VIRTIO_BLK_F_MQ not negotiated: not offered by the device (property num-queues=1)"),
         ("assert_negotiated", ["FLUSH", "SEG_MAX"],
          "VIRTIO_BLK_F_FLUSH not negotiated: offered, not acknowledged by the driver"),
         ("assert_negotiated", ["MQ", "FLUSH"],
          "VIRTIO_BLK_F_FLUSH not negotiated: offered, not acknowledged by the driver (and 1 more)"),
         ("assert_not_negotiated", ["SEG_MAX", "MQ"],
          "VIRTIO_BLK_F_SEG_MAX negotiated, but unwanted: offered by the device, taken by the driver"),
-        ("assert_offered", ["MQ", "FLUSH"], "VIRTIO_BLK_F_MQ not offered by the device"),
+        ("assert_offered", ["MQ", "FLUSH"],
+         "VIRTIO_BLK_F_MQ missing: not offered by the device (property num-queues=1)"),
+        ("assert_offered", ["IN_ORDER", "BARRIER"],
+         "VIRTIO_BLK_F_BARRIER missing: not offered by the device (and 1 more)"),
         ("assert_not_offered", ["MQ", "FLUSH"], "VIRTIO_BLK_F_FLUSH offered by the device, but unwanted"),
     ],
 )  # fmt: skip
@@ -106,7 +111,9 @@ def test_queues(vm: Virtio) -> None:
         blk.queue(1)
     with pytest.raises(UnknownNameError, match="unknown queue of blk0: 'rx0'"):
         blk.queue("rx0")
-    with pytest.raises(NotSupportedError, match="element"):
+    assert queue.ring().num == queue.status().vring_num
+    assert queue.elements() == queue.ring().elements
+    with pytest.raises(NoPendingElement, match="no pending element"):
         queue.element()
 
 

@@ -204,7 +204,8 @@ def test_a_queue_that_is_not_the_backends_is_qemus_own() -> None:
     }
     invalid = "Invalid vhost virtqueue number 2"
     qemu = Script(OUR_RAM, _status=status(**vhost()), _vhost_queue_status=invalid, _queue_status=own)
-    assert introspector(qemu).queue_status(PATH, 2, 1).source == "x-query-virtio-queue-status"
+    with GuestMemory(0x10000) as memory:
+        assert introspector(qemu, memory=memory).queue_status(PATH, 2, 1).source == "x-query-virtio-queue-status"
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,11 @@ def test_a_name_that_the_device_cannot_have() -> None:
         missing_features(UP, ["ZONED"])
     with pytest.raises(UnknownNameError):
         unwanted_features(UP, ["ZONED"])
+
+
+def test_a_backend_that_was_asked_itself() -> None:
+    """QEMU 11.1 does not tell what it offers."""
+    lacks, has = 0, 1 << NET.feature_names.bit("CSUM")
+    assert missing_features(UP, ["CSUM"], lacks) == (FeatureFault("VIRTIO_NET_F_CSUM", Fault.MASKED_BY_BACKEND),)
+    assert missing_features(UP, ["CSUM"], has) == (FeatureFault("VIRTIO_NET_F_CSUM", Fault.NOT_OFFERED),)
+    assert missing_features(replace(UP, vhost_dev=VHOST), ["CSUM"], lacks)[0].fault is Fault.MASKED_BY_BACKEND

@@ -42,6 +42,7 @@ VALUES = [
     ("timeout", "7.5", lambda _: 7.5),
     ("missing", "skip", lambda _: "skip"),
 ]
+SWITCHES = {"lint"}
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), VALUES, ids=[name for name, *_ in VALUES])
@@ -55,7 +56,14 @@ def test_each_option_has_an_ini_twin(pytester: pytest.Pytester, name: str, value
 
 
 def test_there_are_no_others(pytester: pytest.Pytester) -> None:
-    assert {name for name, *_ in VALUES} == set(Settings._fields)
+    assert {name for name, *_ in VALUES} | SWITCHES == set(Settings._fields)
+
+
+def test_a_switch_has_an_ini_twin(pytester: pytest.Pytester) -> None:
+    assert not settings(pytester).lint
+    assert settings(pytester, "--virtio-lint").lint
+    pytester.makeini("[pytest]\nvirtio_lint = true\n")
+    assert settings(pytester).lint
 
 
 def test_the_option_wins(pytester: pytest.Pytester) -> None:

@@ -275,7 +275,10 @@ def test_junit_has_the_sections(run: Run, pytester: pytest.Pytester) -> None:
     failures = ElementTree.parse(pytester.path / "junit.xml").findall(".//failure")
     assert all("virtio: verdict" in (failure.text or "") for failure in failures)
     first_lines = [str(failure.get("message")).partition("\n")[0] for failure in failures]
-    assert first_lines == ["blk0: VIRTIO_BLK_F_MQ not negotiated: not offered by the device", "Failed: in short"]
+    assert first_lines == [
+        "blk0: VIRTIO_BLK_F_MQ not negotiated: not offered by the device (property num-queues=1)",
+        "Failed: in short",
+    ]
 
 
 def test_a_time_limit_in_the_report_leaves_the_failure_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,3 +311,39 @@ def test_the_vm_still_runs_in_the_debugger(pytester: pytest.Pytester, run: Run) 
     child.sendline("q")
     child.expect("1 failed")
     child.close()
+
+
+def test_a_ring_that_stands_still_is_told_first_and_shown(run: Run) -> None:
+    result = run("""
+        @pytest.mark.virtio(VhostUserBlk())
+        def test_red(virtio):
+            daemon = virtio._running.backends["vublk0"].child
+            os.kill(daemon.pid, signal.SIGSTOP)
+            while not daemon.stopped:
+                pass
+            virtio.guest.driver("vublk0").submit(0, 0, writable=[512])
+            assert 0, "my own"
+    """)  # fmt: skip
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "* virtio: verdict *",
+        "vublk0: its backend is stopped by a signal *",
+        "vublk0.request0: the vhost backend's process is stopped: it serves nothing",
+        "  backend stopped, *",
+        "* virtio: vublk0 *",
+        "queue 0, request0:",
+        "  ring (split, * entries): avail_idx 1, *1 in flight or pending",
+        "    in flight or pending: head * 512 write, *",
+        "  device_name: *",
+    ])  # fmt: skip
+
+
+def test_a_device_that_stalled_shows_how_it_got_there(run: Run) -> None:
+    result = run("""
+        @pytest.mark.virtio(Rng(driver=None))
+        def test_red(virtio):
+            virtio.guest.driver("rng0").reset().acknowledge().driver()
+            assert 0, "my own"
+    """)  # fmt: skip
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["rng0: DRIVER: *", "* virtio: rng0 *", "history: *DRIVER*", "  device_name: *"])

@@ -65,7 +65,7 @@ def test_summaries_say_the_verdict(run: Run) -> None:
         "E           VIRTIO_BLK_F_FLUSH: offered, not acknowledged by the driver",
         "E           VIRTIO_BLK_F_MQ: not offered by the block device",
         "FAILED *::test_plain - assert VIRTIO_BLK_F_FLUSH missing: offered, not acknowledged by *",
-        "FAILED *::test_helper - blk0: VIRTIO_BLK_F_MQ not negotiated: not offered by the device",
+        "FAILED *::test_helper - blk0: VIRTIO_BLK_F_MQ not negotiated: not offered by the device*",
     ])  # fmt: skip
 
 

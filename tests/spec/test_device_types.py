@@ -124,3 +124,24 @@ def test_every_queue_has_a_name_of_its_own(device_id: int, count: int, features:
     flat = [name for accepted in names for name in accepted]
     assert len(names) == count
     assert len(set(flat)) == len(flat)
+
+
+@pytest.mark.parametrize(
+    ("device_id", "count", "features", "answered"),
+    [
+        (1, 3, 1 << 17, ["tx0", "ctrl"]),
+        (2, 2, 0, ["request0", "request1"]),
+        (3, 6, 0, ["tx0", "ctrl_tx", "tx1"]),
+        (4, 1, 0, ["request"]),
+        (5, 3, 1 << 1, ["inflate", "deflate"]),
+        (6, 2, 0, []),
+        (8, 3, 0, ["ctrl", "request0"]),
+        (18, 2, 0, ["status"]),
+        (19, 3, 0, ["tx"]),
+        (25, 4, 0, ["ctrl"]),
+        (20, 3, 0, ["data0", "data1", "ctrl"]),
+    ],
+)
+def test_queues_that_the_device_answers(device_id: int, count: int, features: int, answered: list[str]) -> None:
+    names = first_names(device_id, count, features)
+    assert [names[index] for index in device_type(device_id).answered_queues(count, features)] == answered

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_virtio.errors import MissingError, UnknownNameError
+from pytest_virtio.qapi.trace import STATUS_EVENTS
 from pytest_virtio.vm import capabilities as module
 from pytest_virtio.vm.capabilities import Capabilities, capabilities, find_program
 from pytest_virtio.vm.resolve import check_introspection
@@ -22,6 +23,7 @@ REPLIES: dict[str, Any] = {
     "query-machines": {"return": [{"name": "pc-q35-6.2", "alias": "q35"}, {"name": "microvm"}]},
     "qom-list-types": {"return": [{"name": "virtio-net-pci"}]},
     "device-list-properties": {"return": [{"name": "host_mtu"}, {"name": "disable-legacy"}]},
+    "trace-event-get-state": {"return": [{"name": "virtio_set_status", "state": "disabled"}]},
 }
 
 
@@ -57,6 +59,7 @@ def test_real_qemu(known: Capabilities, program: Path) -> None:
     assert "virtio-mem" in known.devices
     assert "e1000" in known.other_types
     assert not known.other_types & set(known.devices)
+    assert known.trace_events == set(STATUS_EVENTS)
     check_introspection(known)
 
 
@@ -69,6 +72,7 @@ def test_the_fake_answers_in_the_shape_of_the_real_one(known: Capabilities, prog
     arguments = {
         "qom-list-types": {"implements": "virtio-pci"},
         "device-list-properties": {"typename": "virtio-net-pci"},
+        "trace-event-get-state": {"name": "virtio_set_status"},
     }
     with Qemu.start(lambda wires: cmdline.probe(program, wires), Deadline.after(30), label="shape") as qemu:
         for command, reply in REPLIES.items():
@@ -103,12 +107,24 @@ def test_a_fake_is_understood_and_remembered(
         other_types=frozenset(),
         # It gives all lists of types alike.
         objects=frozenset({"virtio-net-pci"}),
+        trace_events=frozenset(STATUS_EVENTS),
     )
     assert capabilities(fake) == first
     assert probes == [fake]
     os.utime(fake, (1, 1))
     assert capabilities(fake) == first
     assert probes == [fake, fake]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"return": [{"name": "virtio_set_status", "state": "unavailable"}]},
+        {"error": {"class": "GenericError", "desc": 'unknown event "virtio_set_status"'}},
+    ],
+)
+def test_a_build_without_trace_events(fake_qemu: Callable[..., Path], own_cache: Path, reply: object) -> None:
+    assert capabilities(fake_qemu({**REPLIES, "trace-event-get-state": reply})).trace_events == frozenset()
 
 
 def test_a_module_that_is_installed_later_is_seen(

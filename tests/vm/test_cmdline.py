@@ -50,6 +50,15 @@ def test_a_machine_without_devices() -> None:
     assert argv.files == ()
 
 
+def test_the_log_is_the_inherited_file() -> None:
+    wires = Wires(Path("/d"), 7, log=12)
+    argv = line(wires=wires).argv
+    assert wires.descriptors == (7, 12)
+    assert options_of(argv, "-D") == ["/proc/self/fd/12"]
+    assert options_of(argv, "-msg") == ["timestamp=on"]
+    assert options_of(argv, "-trace") == ["enable=virtio_set_status", "enable=resettable_phase_enter_begin"]
+
+
 def test_microvm_has_its_second_console_elsewhere() -> None:
     argv = line(transport="mmio").argv
     assert options_of(argv, "-serial") == ["chardev:console0"]

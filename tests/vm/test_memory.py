@@ -11,6 +11,7 @@ import pytest
 
 from pytest_virtio import Rng, UsageError, VirtioFactory
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.model.memory import RamPiece
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import LOW_MEMORY, GuestMemory
 from pytest_virtio.vm.qemu import Qemu
@@ -71,6 +72,26 @@ def test_halfwords_at_odd_addresses_are_refused(memory: GuestMemory) -> None:
         memory.load16(PLACE + 1)
     with pytest.raises(UsageError, match="16 bits need an even address"):
         memory.store16(PLACE + 1, 0)
+
+
+def test_what_lies_high_is_reached_where_its_pieces_are_known() -> None:
+    size = LOW_MEMORY + SIZE
+    with GuestMemory(size) as memory:
+        before = memory.complete
+        with pytest.raises(UsageError):
+            memory.read(4 << 30, 2)
+        memory.place([RamPiece(0, LOW_MEMORY, 0), RamPiece(4 << 30, SIZE, LOW_MEMORY), RamPiece(8 << 30, SIZE, size)])
+        assert (before, memory.complete) == (False, True)
+        memory.write(4 << 30, b"\x01\x02")
+        assert memory.load16(4 << 30) == 0x0201
+        assert os.pread(memory.fd, 2, LOW_MEMORY) == b"\x01\x02"
+        memory.store16((4 << 30) + SIZE - 2, 0x0403)
+        assert memory.read((4 << 30) + SIZE - 2, 2) == b"\x03\x04"
+        for address in (LOW_MEMORY - 2, LOW_MEMORY, (4 << 30) - 2, (4 << 30) + SIZE - 2, 8 << 30):
+            with pytest.raises(UsageError, match=r"4 bytes at .* it is 0x0 to 0x80000000, 0x100000000 to 0x100100000"):
+                memory.read(address, 4)
+        with pytest.raises(UsageError, match="even address"):
+            memory.load16((4 << 30) + 1)
 
 
 def test_nobody_can_pull_it_away_under_us(memory: GuestMemory) -> None:

@@ -38,6 +38,7 @@ class Attachment:
 
     :param features: exactly what to negotiate, if the user said so.
     :param without: what to leave out of what the driver would negotiate.
+    :param heed: called in each round of a wait; raises when the VM's alarm sounds.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Attachment:
     wire: Qtest
     features: Collection[str | int] | None = None
     without: Collection[str | int] = ()
+    heed: Callable[[], None] = lambda: None
 
 
 class DeviceAccess:
@@ -63,7 +65,7 @@ class DeviceAccess:
         """The latest steps, for reports."""
         self.wire = attachment.wire
         """The way to registers and memory beyond the transport's own."""
-        self._arena = attachment.arena
+        self._arena, self._heed = attachment.arena, attachment.heed
         self._blocks: set[int] = set()
         self._status = 0
         self._in_one_go = False
@@ -173,6 +175,7 @@ class DeviceAccess:
         :raises RequestTimeoutError: at the deadline.
         :raises NeedsResetError: when the device breaks instead.
         :raises QemuExitedError: when QEMU is gone.
+        :raises VirtioAssertionError: when a queue stands still for as long as ``stall`` says.
         """
         rounds, step = 0, step or self._latest()
         while not look():
@@ -182,6 +185,7 @@ class DeviceAccess:
             if look():
                 return
             self.check_status(status, step)
+            self._heed()
             if deadline.passed():
                 raise RequestTimeoutError(
                     f"{self.id}: {what} did not come within {deadline.seconds:g} s",

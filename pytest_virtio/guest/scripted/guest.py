@@ -157,8 +157,9 @@ class ScriptedGuest:
     def _attached(self, id: str, transport: Transport, without: FeatureList) -> Driver:
         signal = self._signal(transport)
         features = self._settings.features.get(id)
+        heed = self._qemu.alarm.check
         attachment = Attachment(
-            id, transport, self._qemu.memory, self._arena, signal, self._qemu.qtest, features, without
+            id, transport, self._qemu.memory, self._arena, signal, self._qemu.qtest, features, without, heed
         )
         return driver_class(transport.device_id)(attachment)
 

@@ -55,6 +55,8 @@ BALLOON = DeviceType(
         Queue(("free_page", "free_page_vq"), BalloonFeature.FREE_PAGE_HINT),
         Queue(("reporting", "reporting_vq"), BalloonFeature.PAGE_REPORTING),
     ),
+    # Section 5.5.6.3: the device keeps the one buffer until it wants new statistics.
+    kept=("stats",),
 )
 
 

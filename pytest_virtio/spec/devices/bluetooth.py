@@ -27,4 +27,5 @@ BLUETOOTH = DeviceType(
     "Bluetooth device",
     BluetoothFeature,
     in_order(("tx", "txq"), ("rx", "rxq")),
+    kept=("rx",),
 )

@@ -27,4 +27,5 @@ CAN = DeviceType(
     "CAN device",
     CanFeature,
     in_order(("tx", "txq"), ("rx", "rxq"), ("ctrl", "controlq")),
+    kept=("rx",),
 )

@@ -51,7 +51,7 @@ def _port(port: int) -> tuple[QueueNames, QueueNames]:
     return (f"rx{port}", f"receiveq(port{port})"), (f"tx{port}", f"transmitq(port{port})")
 
 
-CONSOLE = DeviceType(3, "console", "console device", ConsoleFeature, _queues)
+CONSOLE = DeviceType(3, "console", "console device", ConsoleFeature, _queues, kept=("rx", "ctrl_rx"))
 
 
 class ConsoleConfig(Layout):

@@ -12,7 +12,7 @@ from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
 from pytest_virtio.spec.device_type import DeviceType
-from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.features import Feature, Requirement
 from pytest_virtio.spec.layout import U8, U32, U64, Layout
 from pytest_virtio.spec.queues import QueueNames
 
@@ -65,7 +65,16 @@ def _queues(count: int, features: int) -> Iterator[QueueNames]:
     yield "ctrl", "controlq"
 
 
-CRYPTO = DeviceType(20, "crypto", "crypto device", CryptoFeature, _queues)
+_STATELESS = tuple(feature for feature in CryptoFeature if feature.name.endswith("_STATELESS_MODE"))
+
+CRYPTO = DeviceType(
+    20,
+    "crypto",
+    "crypto device",
+    CryptoFeature,
+    _queues,
+    requirements=(Requirement(_STATELESS, (CryptoFeature.REVISION_1,), "5.9.3.1"),),
+)
 
 
 class CryptoConfigStatus(IntFlag):

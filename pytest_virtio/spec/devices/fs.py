@@ -35,6 +35,7 @@ FS = DeviceType(
         Queue(("notification", "notificationq"), FsFeature.NOTIFICATION),
         then=("request", "requestq"),
     ),
+    kept=("notification",),
 )
 
 

@@ -24,4 +24,5 @@ GPIO = DeviceType(
     "GPIO device",
     GpioFeature,
     in_order(("request", "requestq"), Queue(("event", "eventq"), GpioFeature.IRQ)),
+    kept=("event",),
 )

@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
 from pytest_virtio.spec.device_type import DeviceType
-from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.features import Feature, Requirement
 from pytest_virtio.spec.layout import U8, U32, U64, Layout
 from pytest_virtio.spec.queues import in_order
 
@@ -64,6 +64,7 @@ GPU = DeviceType(
     "GPU device",
     GpuFeature,
     in_order(("ctrl", "controlq"), ("cursor", "cursorq")),
+    requirements=(Requirement((GpuFeature.CONTEXT_INIT,), (GpuFeature.VIRGL,), "5.7.3"),),
 )
 
 

@@ -23,7 +23,14 @@ __all__ = (
     "InputEventType",
 )
 
-INPUT = DeviceType(18, "input", "input device", None, in_order(("event", "eventq"), ("status", "statusq")))
+INPUT = DeviceType(
+    18,
+    "input",
+    "input device",
+    None,
+    in_order(("event", "eventq"), ("status", "statusq")),
+    kept=("event",),
+)
 
 
 class InputConfigSelect(IntEnum):

@@ -60,6 +60,7 @@ IOMMU = DeviceType(
     "IOMMU device",
     IommuFeature,
     in_order(("request", "requestq"), ("event", "eventq")),
+    kept=("event",),
 )
 
 

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
 from pytest_virtio.spec.device_type import DeviceType
-from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.features import Feature, Requirement
 from pytest_virtio.spec.layout import U8, U16, U32, Layout
 from pytest_virtio.spec.queues import QueueNames, generic
 
@@ -117,7 +117,21 @@ def _queues(count: int, features: int) -> Iterator[QueueNames]:
         yield "ctrl", "controlq"
 
 
-NET = DeviceType(1, "net", "network device", NetFeature, _queues)
+def _requirements() -> Iterator[Requirement]:
+    """Yield which features require which (section 5.1.3.1)."""
+    f, section = NetFeature, "5.1.3.1"
+    guest = (f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_UFO, f.GUEST_USO4, f.GUEST_USO6)
+    control = (f.CTRL_RX, f.CTRL_VLAN, f.GUEST_ANNOUNCE, f.MQ, f.CTRL_MAC_ADDR)
+    later = (f.NOTF_COAL, f.VQ_NOTF_COAL, f.RSS, f.HASH_TUNNEL)
+    yield Requirement(guest, (f.GUEST_CSUM,), section)
+    yield Requirement((f.GUEST_ECN,), (f.GUEST_TSO4, f.GUEST_TSO6), section)
+    yield Requirement((f.HOST_TSO4, f.HOST_TSO6, f.HOST_UFO, f.HOST_USO), (f.CSUM,), section)
+    yield Requirement((f.HOST_ECN, f.RSC_EXT), (f.HOST_TSO4, f.HOST_TSO6), section)
+    yield Requirement((*control, *later), (f.CTRL_VQ,), section)
+    yield Requirement((f.HASH_TUNNEL,), (f.RSS, f.HASH_REPORT), section)
+
+
+NET = DeviceType(1, "net", "network device", NetFeature, _queues, kept=("rx",), requirements=tuple(_requirements()))
 
 
 class NetStatus(IntFlag):

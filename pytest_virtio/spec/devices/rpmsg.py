@@ -24,4 +24,5 @@ RPMSG = DeviceType(
     "rpmsg device",
     RpmsgFeature,
     in_order(("rx", "input"), ("tx", "output")),
+    kept=("rx",),
 )

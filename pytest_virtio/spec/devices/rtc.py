@@ -24,4 +24,5 @@ RTC = DeviceType(
     "timer/clock device",
     RtcFeature,
     in_order(("request", "requestq"), Queue(("alarm", "alarmq"), RtcFeature.ALARM)),
+    kept=("alarm",),
 )

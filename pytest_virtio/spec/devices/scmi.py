@@ -25,4 +25,5 @@ SCMI = DeviceType(
     "SCMI device",
     ScmiFeature,
     in_order(("cmd", "cmdq"), Queue(("event", "eventq"), ScmiFeature.P2A_CHANNELS)),
+    kept=("event",),
 )

@@ -60,6 +60,7 @@ SCSI = DeviceType(
     "SCSI host device",
     ScsiFeature,
     in_order(("ctrl", "controlq"), ("event", "eventq"), then=("request", "requestq")),
+    kept=("event",),
 )
 
 

@@ -55,6 +55,8 @@ SOUND = DeviceType(
     "sound device",
     SoundFeature,
     in_order(("ctrl", "controlq"), ("event", "eventq"), ("tx", "txq"), ("rx", "rxq")),
+    # Section 5.14.6.8: buffers of a stream wait until it is started, and then for its pace.
+    kept=("event", "tx", "rx"),
 )
 
 

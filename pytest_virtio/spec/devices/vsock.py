@@ -46,6 +46,7 @@ VSOCK = DeviceType(
     "socket device",
     VsockFeature,
     in_order(("rx", "rxq"), ("tx", "txq"), ("event", "eventq")),
+    kept=("rx", "event"),
 )
 
 

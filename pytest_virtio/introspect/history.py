@@ -1,0 +1,195 @@
+"""The history of each device's status: from QEMU's trace events where they tell, else from what was seen by polling.
+
+Responsible for finding out which of QEMU's pointers is which device, and for saying so when that can't be told; must
+not know how events are logged or worded.
+
+A pointer comes with its type only. Devices of one type are told apart by their order: QEMU resets the devices on a bus
+newest first; on virtio-mmio each has a bus of its own, and they fill from the last one down. The status that a device
+has now must be the last in its history, else the order was another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from pytest_virtio.errors import VirtioError
+from pytest_virtio.introspect.query import raised
+from pytest_virtio.model.history import History, StatusStep
+from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.qapi.trace import Reset, SetStatus, parse_trace
+from pytest_virtio.spec.status import DeviceStatus, status_value
+from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.monitor import Qmp
+
+__all__ = ("KEPT", "Histories", "Polled", "Trace", "trace_events")
+
+KEPT = 1000
+"""Steps of one device; older ones are counted only."""
+
+TRACE_EVENTS = "trace events"
+ATTEMPTS = 3
+"""How often the status and the log are compared while a driver may be at work between the two looks."""
+
+
+class Log(Protocol):
+    """What QEMU has logged so far."""
+
+    def read(self) -> tuple[str, bool]:
+        """The text, and whether there was no room for more."""
+
+
+@dataclass
+class _Steps:
+    """A device's steps, in bounded memory."""
+
+    kept: deque[StatusStep] = field(default_factory=lambda: deque(maxlen=KEPT))
+    count: int = 0
+
+    def add(self, step: StatusStep) -> None:
+        """Add it if it is one: a reset with the machine is, also of a device that nobody has touched."""
+        if self.kept and self.kept[-1].value == step.value and not step.by_machine:
+            return
+        self.kept.append(step)
+        self.count += 1
+
+    def history(self, source: str, *, full: bool = False) -> History:
+        return History(tuple(self.kept), source, self.count - len(self.kept), full)
+
+
+class Polled:
+    """The statuses that were seen, by path."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._seen: dict[str, _Steps] = {}
+
+    def note(self, answers: Mapping[str, VirtioStatus | VirtioError]) -> None:
+        """Remember what is an answer."""
+        seconds = time.monotonic() - self._start
+        for path, answer in answers.items():
+            if isinstance(answer, VirtioStatus):
+                self._seen.setdefault(path, _Steps()).add(StatusStep(seconds, status_value(answer.status)))
+
+    def history(self, path: str, why: str) -> History:
+        """What was seen of a device.
+
+        :param why: the reason why there is nothing better.
+        """
+        return self._seen.get(path, _Steps()).history(f"polling: {why}")
+
+
+@dataclass
+class Trace:
+    """A log, read: the steps by QEMU's pointer, and the pointers by type in the order of their first reset."""
+
+    steps: dict[int, _Steps] = field(default_factory=dict)
+    types: dict[int, str] = field(default_factory=dict)
+    began: float = 0.0
+    full: bool = False
+
+    def of_type(self, type: str) -> list[int]:
+        """The virtio devices of a type."""
+        return [pointer for pointer, its in self.types.items() if its == type and pointer in self.steps]
+
+
+def trace_events(text: str, full: bool) -> Trace:
+    """Read a log."""
+    trace = Trace(full=full)
+    resetting: set[int] = set()
+    for event in parse_trace(text):
+        if isinstance(event, Reset):
+            trace.types.setdefault(event.object, event.type)
+            resetting.add(event.object)
+        else:
+            _set_status(trace, event, resetting)
+    return trace
+
+
+def _set_status(trace: Trace, event: SetStatus, resetting: set[int]) -> None:
+    trace.began = trace.began or event.time
+    by_machine = event.device in resetting and not event.value
+    resetting.discard(event.device)
+    step = StatusStep(event.time - trace.began, event.value, by_machine)
+    trace.steps.setdefault(event.device, _Steps()).add(step)
+
+
+class Histories:
+    """The histories of one VM's devices.
+
+    :param log: what QEMU logged; None when it doesn't.
+    :param paths: of all virtio devices, the declared ones in their order.
+    :param in_order: the paths of those of which it is known that they were made in that order, on one bus.
+    """
+
+    def __init__(
+        self,
+        qmp: Qmp,
+        log: Log | None,
+        paths: Iterable[str],
+        in_order: AbstractSet[str],
+        status: Callable[[str, float], VirtioStatus],
+        polled: Polled,
+    ) -> None:
+        self._qmp, self._log, self._paths, self._in_order = qmp, log, list(paths), frozenset(in_order)
+        self._status, self._polled = status, polled
+        self._types: dict[str, str] = {}
+
+    def history(self, path: str, timeout: float) -> History:
+        """A device's history; by polling where trace events don't tell.
+
+        :param timeout: seconds.
+        """
+        deadline = Deadline.after(timeout)
+        found = self._traced(path, deadline)
+        if isinstance(found, History):
+            return found
+        self._status(path, deadline.remaining())
+        return self._polled.history(path, found)
+
+    def _traced(self, path: str, deadline: Deadline) -> History | str:
+        """The history by trace events, or why they don't tell."""
+        if self._log is None:
+            return "QEMU was started without the trace events"
+        peers, type = self._peers(path, deadline), self._types[path]
+        if len(peers) > 1 and not self._in_order.issuperset(peers):
+            return f"in which order the {len(peers)} {type} were made is not known"
+        for _ in range(ATTEMPTS):
+            now = status_value(self._status(path, deadline.remaining()).status)
+            trace = trace_events(*self._log.read())
+            pointers = trace.of_type(type)
+            if len(pointers) != len(peers):
+                return f"QEMU logged events of {len(pointers)} {type}, and there are {len(peers)}"
+            history = trace.steps[pointers[peers.index(path)]].history(TRACE_EVENTS, full=trace.full)
+            if _agrees(history, now):
+                return _completed(history, now, trace.began)
+        # The only one of its type: the driver goes on just now, or the log has no room left.
+        return history if len(peers) == 1 else f"the {len(peers)} {type} do not stand where their order says they do"
+
+    def _peers(self, path: str, deadline: Deadline) -> list[str]:
+        """The devices of the same type, in the order in which QEMU resets them."""
+        if not self._types:
+            asked = [("qom-get", {"path": path, "property": "type"}) for path in self._paths]
+            told = self._qmp.execute_all(asked, deadline.remaining())
+            self._types = {path: str(raised(type)) for path, type in zip(self._paths, told, strict=True)}
+        peers = [other for other in self._paths if self._types[other] == self._types[path]]
+        return peers if VirtioInfo(path, "").proxy == path else peers[::-1]
+
+
+def _agrees(history: History, now: int) -> bool:
+    """Whether a device whose status is ``now`` can have that history. QEMU logs what the driver writes; it sets
+    NEEDS_RESET itself, and refuses a FEATURES_OK, without a trace."""
+    last = history[-1].value
+    return now & ~DeviceStatus.NEEDS_RESET in (last & ~DeviceStatus.NEEDS_RESET, last & ~DeviceStatus.FEATURES_OK)
+
+
+def _completed(history: History, now: int, began: float) -> History:
+    """The history up to the status that the device has now."""
+    if history[-1].value == now:
+        return history
+    seen = StatusStep(time.time() - began, now)
+    return replace(history, steps=(*history.steps, seen))

@@ -1,0 +1,137 @@
+"""Notices a queue that stands still with buffers that the device has to answer; only where ``stall`` asks for it.
+
+Responsible for looking at all such queues of a VM a few times a second, from a thread of its own, and for sounding the
+VM's alarm; must not know who waits. Indices come from guest RAM; QEMU is asked now and then where the rings are. Of a
+packed ring it tells what the device has taken, so one that misses a notification does not show.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pytest_virtio.errors import VirtioError
+from pytest_virtio.introspect.indices import Indices, in_ram
+from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.model.queue import VirtQueueStatus
+from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.ring.progress import Stillness
+from pytest_virtio.spec.devices import device_type
+from pytest_virtio.vm.alarm import Alarm
+
+__all__ = ("Watchdog",)
+
+LOOK_SECONDS = 0.2
+ASK_SECONDS = 1.0
+"""Between two questions where the rings are, and for their answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A queue, and how it stood when QEMU was asked.
+
+    :param ram: where its indices are in guest RAM; None of a packed ring, and where RAM can't be read.
+    """
+
+    name: str
+    told: VirtQueueStatus
+    ram: Indices | None
+    stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
+
+    def indices(self) -> tuple[int | None, int | None]:
+        """The avail and the used index."""
+        if self.ram is not None and self.ram.avail is not None:
+            used = self.ram.used()
+            return self.ram.avail(), used
+        return self.told.shadow_avail_idx, self.told.used_idx
+
+    def stalled(self, now: float, seconds: float) -> str:
+        """The verdict; "" while there is none."""
+        avail, used = self.indices()
+        if avail is None or used is None:
+            return ""
+        # A packed ring's indices are positions, which are equal when it is full.
+        outstanding = avail != used or (self.ram is None and bool(self.told.inuse))
+        if self.stillness.look(now, used, outstanding) < seconds:
+            return ""
+        source = self.told.source if self.ram is None else self.ram.source
+        return (
+            f"{self.name}: stalled: no progress for {seconds:g} s with buffers that the device has to answer\n"
+            f"  now: avail {avail}, used {used}\n  source: {source}"
+        )
+
+
+class Watchdog:
+    """Watches one VM from :meth:`start` until :meth:`stop`.
+
+    :param paths: QOM paths of the devices, by id.
+    :param seconds: how long a queue may stand still.
+    """
+
+    def __init__(self, introspector: Introspector, paths: Mapping[str, str], alarm: Alarm, seconds: float) -> None:
+        self._introspector, self._alarm, self._seconds = introspector, alarm, seconds
+        self._ids = {path: id for id, path in paths.items()}
+        self._watched: dict[tuple[object, ...], _Watched] = {}
+        self._asked = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pytest-virtio watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end; :meth:`join` waits for that. A question to QEMU that is under way keeps it until it is
+        answered, or QEMU ends."""
+        self._ended.set()
+
+    def join(self) -> None:
+        """Wait until the thread has ended, after :meth:`stop`."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(min(LOOK_SECONDS, self._seconds / 4)):
+            try:
+                self._look(time.monotonic())
+            except VirtioError:
+                # QEMU is gone, or hangs. Whoever waits for it says so; that it stands still is noticed as before.
+                continue
+
+    def _look(self, now: float) -> None:
+        if now - self._asked >= min(ASK_SECONDS, self._seconds / 2):
+            self._ask()
+            self._asked = now
+        verdicts = [said for watched in self._watched.values() if (said := watched.stalled(now, self._seconds))]
+        if verdicts:
+            self._alarm.sound(verdicts[0])
+        else:
+            self._alarm.rest()
+
+    def _ask(self) -> None:
+        """Find out where the rings are. One that is where it was before keeps its account; a VM that stands still has
+        none, for there nothing can go on."""
+        answers = self._introspector.statuses(self._ids, ASK_SECONDS)
+        told = {path: status for path, status in answers.items() if isinstance(status, VirtioStatus)}
+        if len(told) < len(answers):
+            return
+        up = {path: status for path, status in told.items() if status.driver_ok and status.vm_running is not False}
+        found = {key: watched for path, status in up.items() for key, watched in self._queues(path, status)}
+        self._watched = found
+
+    def _queues(self, path: str, status: VirtioStatus) -> Iterator[tuple[tuple[object, ...], _Watched]]:
+        type, count, offered = device_type(status.device_id), status.num_vqs or 0, status.host_features.bits
+        names = type.queue_names(count, offered)
+        queues = {path: type.answered_queues(count, offered)}
+        memory = self._introspector.ram(ASK_SECONDS)
+        answers = self._introspector.queue_statuses({path: status}, queues, ASK_SECONDS)
+        for (_, index), told in answers.items():
+            if isinstance(told, VirtQueueStatus) and told.vring_desc:
+                key = (path, index, told.vring_desc, told.vring_avail, told.vring_used)
+                earlier = self._watched.get(key)
+                stillness = earlier.stillness if earlier else Stillness(time.monotonic())
+                ram = in_ram(status, told, memory)
+                split = ram if ram is not None and ram.avail is not None else None
+                yield key, _Watched(f"{self._ids[path]}.{names[index][0]}", told, split, stillness)

@@ -1,0 +1,260 @@
+"""Who owes a virtqueue its next move: a verdict from what is known of the queue and of those who serve it.
+
+Responsible for the decision and for naming its evidence; it must not know how anything was found out or will be
+printed. Where the facts do not tell, the verdict is ``UNKNOWN``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from pytest_virtio.model.queue import VirtQueueStatus
+from pytest_virtio.model.ring import Ring
+from pytest_virtio.model.status import VirtioStatus
+
+__all__ = ("BackendState", "Interrupt", "QueueFacts", "QueueVerdict", "Stuck", "verdict")
+
+BackendState = Literal["running", "stopped", "ended"]
+"""Of the vhost backend's process: ``stopped`` is by a signal or a debugger."""
+
+
+class Stuck(Enum):
+    """Where a queue stands; the value says it in plain words."""
+
+    VM_STOPPED = "the VM is stopped: nobody moves"
+    BACKEND_ENDED = "the vhost backend has ended: nobody serves the queue"
+    BACKEND_STOPPED = "the vhost backend's process is stopped: it serves nothing"
+    BROKEN = "the device met an error and waits for a reset by the driver"
+    GIVEN_UP = "the driver gave the device up"
+    NOT_LIVE = "the driver has not finished its set-up"
+    NOT_ENABLED = "the driver has not set up this queue"
+    NOT_NOTICED = "the device gave buffers back, and the driver has not noticed"
+    NOTHING_SUBMITTED = "the driver has submitted nothing that is not answered"
+    KEPT = "the device keeps buffers until something happens: nobody is stuck"
+    KICK_SUPPRESSED = "the driver submitted, and the device, which asked for no kick, has not looked"
+    NOT_KICKED = "the driver submitted, and the device has not looked: it was not kicked, or did not heed it"
+    NOT_TAKEN = "the device has seen what is available, and has not taken it"
+    IN_FLIGHT = "the device took requests and has not given them back"
+    WITH_DEVICE = "buffers are the device's; whether it has taken them is not known"
+    UNKNOWN = "not known: the facts do not tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """How the device reaches the driver for one queue: its MSI-X vector.
+
+    :param vector: None if the driver mapped none.
+    :param masked: by the driver, alone or with all the others.
+    :param pending: the device would have interrupted, and was masked.
+    """
+
+    vector: int | None
+    masked: bool = False
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFacts:
+    """What is known of a queue; None is what is not.
+
+    :param queue: as QEMU's device model sees it, or from guest RAM.
+    :param ring: as it lies in guest RAM.
+    :param answered: whether the device gives buffers back as soon as it can; others it keeps until something happens.
+    :param backend: the vhost backend's process; None also where there is none.
+    :param noticed: the used index up to which the driver has taken buffers back, free-running over 16 bits.
+    :param interrupt: None also where MSI-X is not enabled.
+    """
+
+    status: VirtioStatus
+    queue: VirtQueueStatus | None = None
+    ring: Ring | None = None
+    answered: bool | None = None
+    backend: BackendState | None = None
+    noticed: int | None = None
+    interrupt: Interrupt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueVerdict:
+    """Where a queue stands.
+
+    :param evidence: the facts that tell, each with its value.
+    """
+
+    stuck: Stuck
+    evidence: tuple[tuple[str, object], ...] = ()
+
+
+def verdict(facts: QueueFacts) -> QueueVerdict:
+    """Decide who owes the next move."""
+    for judge in _JUDGES:
+        stuck = judge(facts)
+        if stuck is not None:
+            return QueueVerdict(stuck, tuple(_evidence(stuck, facts)))
+    return QueueVerdict(Stuck.UNKNOWN, tuple(_evidence(Stuck.UNKNOWN, facts)))
+
+
+def _surroundings(facts: QueueFacts) -> Stuck | None:
+    if facts.backend in ("ended", "stopped"):
+        return Stuck.BACKEND_ENDED if facts.backend == "ended" else Stuck.BACKEND_STOPPED
+    return Stuck.VM_STOPPED if facts.status.vm_running is False else None
+
+
+def _device(facts: QueueFacts) -> Stuck | None:
+    status = facts.status
+    if status.broken or "NEEDS_RESET" in status.status:
+        return Stuck.BROKEN
+    if "FAILED" in status.status:
+        return Stuck.GIVEN_UP
+    return None if "DRIVER_OK" in status.status else Stuck.NOT_LIVE
+
+
+def _set_up(facts: QueueFacts) -> Stuck | None:
+    return Stuck.NOT_ENABLED if facts.queue is not None and not facts.queue.vring_desc else None
+
+
+def _driver(facts: QueueFacts) -> Stuck | None:
+    """The driver's side of what was given back. One that polls may have noticed in spite of a masked vector."""
+    used = _used(facts)
+    if used is not None and facts.noticed is not None:
+        unnoticed = used != facts.noticed
+    else:
+        unnoticed = facts.interrupt is not None and facts.interrupt.pending
+    if unnoticed:
+        return Stuck.NOT_NOTICED
+    return Stuck.NOTHING_SUBMITTED if _outstanding(facts) == 0 else None
+
+
+def _kept(facts: QueueFacts) -> Stuck | None:
+    return Stuck.KEPT if facts.answered is False and _outstanding(facts) else None
+
+
+def _with_the_device(facts: QueueFacts) -> Stuck | None:
+    outstanding, pending = _outstanding(facts), _pending(facts)
+    if not outstanding or facts.answered is False:
+        return None
+    if pending is None:
+        return Stuck.WITH_DEVICE
+    if not pending:
+        return Stuck.IN_FLIGHT
+    if _seen(facts) is True:
+        return Stuck.NOT_TAKEN
+    return Stuck.NOT_KICKED if _wants_kick(facts) is not False else Stuck.KICK_SUPPRESSED
+
+
+_JUDGES: tuple[Callable[[QueueFacts], Stuck | None], ...] = (
+    _surroundings,
+    _device,
+    _set_up,
+    _with_the_device,
+    _driver,
+    _kept,
+)
+
+
+def _used(facts: QueueFacts) -> int | None:
+    """The device's used index, free-running."""
+    if facts.ring is not None:
+        return facts.ring.used_idx
+    return facts.queue.used_idx if facts.queue is not None and not _is_packed(facts) else None
+
+
+def _outstanding(facts: QueueFacts) -> int | None:
+    """How many chains the driver has not got back."""
+    ring, queue = facts.ring, facts.queue
+    if ring is not None and ring.avail_idx is not None and ring.used_idx is not None:
+        return ring.avail_idx - ring.used_idx & 0xFFFF
+    if ring is not None and not ring.faults:
+        return len(ring.outstanding)
+    return queue.inuse or None if queue is not None else None
+
+
+def _pending(facts: QueueFacts) -> int | None:
+    """How many of them the device has not taken. None also where the facts are of different moments."""
+    ring, queue, outstanding = facts.ring, facts.queue, _outstanding(facts)
+    if ring is None or queue is None or outstanding is None:
+        return None
+    if ring.avail_idx is not None and queue.last_avail_idx is not None:
+        pending = ring.avail_idx - queue.last_avail_idx & 0xFFFF
+    elif queue.inuse is not None:
+        pending = outstanding - queue.inuse
+    else:
+        return None
+    return pending if 0 <= pending <= outstanding else None
+
+
+def _seen(facts: QueueFacts) -> bool | None:
+    """Whether the device has read the avail index as it is now; of a ring read from RAM nobody tells."""
+    ring, queue = facts.ring, facts.queue
+    if ring is None or queue is None or ring.avail_idx is None or queue.shadow_avail_idx is None:
+        return None
+    return None if queue.last_avail_idx is None else queue.shadow_avail_idx == ring.avail_idx
+
+
+def _wants_kick(facts: QueueFacts) -> bool | None:
+    """Whether the device has asked to be kicked for what is pending (virtio 1.3 sections 2.7.10 and 2.7.13.4.1)."""
+    ring = facts.ring
+    if ring is None:
+        return None
+    if ring.avail_event is None or ring.packed or ring.avail_idx is None:
+        return None if ring.no_notify is None else not ring.no_notify
+    pending = _pending(facts)
+    if pending is None:
+        return None
+    return (ring.avail_idx - 1 - ring.avail_event & 0xFFFF) < pending
+
+
+def _is_packed(facts: QueueFacts) -> bool:
+    guest = facts.status.guest_features
+    return bool(guest.untold) or "VIRTIO_F_RING_PACKED" in guest
+
+
+_OF_DEVICE = (Stuck.BROKEN, Stuck.GIVEN_UP, Stuck.NOT_LIVE)
+_OF_SURROUNDINGS = (Stuck.VM_STOPPED, Stuck.BACKEND_ENDED, Stuck.BACKEND_STOPPED)
+
+
+def _evidence(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
+    """The facts that this verdict rests on, less those that are not known."""
+    told: Iterable[tuple[str, object]]
+    if stuck in _OF_SURROUNDINGS:
+        told = [("backend", facts.backend), ("vm_running", facts.status.vm_running)]
+    elif stuck in _OF_DEVICE:
+        told = [("status", ", ".join(sorted(facts.status.status)) or "0"), ("broken", facts.status.broken)]
+    elif stuck is Stuck.NOT_ENABLED:
+        told = [("vring_desc", facts.queue.vring_desc if facts.queue else None)]
+    else:
+        told = [*_of_ring(facts), *_of_driver(stuck, facts), *_of_backend(facts)]
+    return ((name, value) for name, value in told if value is not None)
+
+
+def _of_ring(facts: QueueFacts) -> Iterator[tuple[str, object]]:
+    ring, queue = facts.ring, facts.queue
+    yield "outstanding", _outstanding(facts)
+    yield "avail_idx", ring.avail_idx if ring else None
+    yield "last_avail_idx", queue.last_avail_idx if queue else None
+    yield "shadow_avail_idx", queue.shadow_avail_idx if queue else None
+    yield "used_idx", _used(facts)
+    yield "inuse", queue.inuse if queue else None
+    yield "avail_event", ring.avail_event if ring else None
+    yield "no_notify", ring.no_notify if ring else None
+
+
+def _of_driver(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
+    """How far it has noticed, and why it may not have."""
+    yield "noticed", facts.noticed
+    if stuck not in (Stuck.NOT_NOTICED, Stuck.NOTHING_SUBMITTED, Stuck.UNKNOWN):
+        return
+    yield "no_interrupt", facts.ring.no_interrupt if facts.ring else None
+    yield "used_event", facts.ring.used_event if facts.ring else None
+    if facts.interrupt is not None:
+        yield "MSI-X vector", "none" if facts.interrupt.vector is None else facts.interrupt.vector
+        yield "MSI-X masked", facts.interrupt.masked
+        yield "MSI-X pending", facts.interrupt.pending
+
+
+def _of_backend(facts: QueueFacts) -> Iterator[tuple[str, object]]:
+    yield "backend", facts.backend
+    yield "vhost_started", facts.status.vhost_started or None

@@ -1,0 +1,33 @@
+"""Lines of text for what the model holds.
+
+Responsible for wording and layout, and for making untrusted text safe to print; it must not know how anything was
+read, nor decide what is wrong. Everything here is a generator of lines without line ends and colours.
+"""
+
+from pytest_virtio.render.comparison import compare_features, comparison_verdict, feature_faults
+from pytest_virtio.render.hmp import (
+    virtio_list,
+    virtio_queue_element,
+    virtio_queue_status,
+    virtio_status,
+    virtio_vhost_queue_status,
+)
+from pytest_virtio.render.judgement import breaches, status_history, stuck
+from pytest_virtio.render.ring import ring_picture
+from pytest_virtio.render.text import escape
+
+__all__ = (
+    "breaches",
+    "compare_features",
+    "comparison_verdict",
+    "escape",
+    "feature_faults",
+    "ring_picture",
+    "status_history",
+    "stuck",
+    "virtio_list",
+    "virtio_queue_element",
+    "virtio_queue_status",
+    "virtio_status",
+    "virtio_vhost_queue_status",
+)

@@ -1,0 +1,171 @@
+"""``dev.history`` of real devices: driven step by step, by firmware, by Linux after it, and without an end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_virtio import (
+    Blk,
+    Declaration,
+    NotSupportedError,
+    QemuExitedError,
+    Rng,
+    Stage,
+    StatusStep,
+    Virtio,
+    VirtioAssertionError,
+    VirtioDevice,
+    VirtioFactory,
+)
+from pytest_virtio.introspect.history import KEPT
+from pytest_virtio.vm import event_log
+
+pytestmark = pytest.mark.qemu
+
+
+def values(steps: Sequence[StatusStep]) -> list[int]:
+    return [step.value for step in steps]
+
+
+def undriven(id: str) -> Declaration:
+    return Rng(id=id, driver=None)
+
+
+@pytest.mark.parametrize("transport", ["pci", "mmio"])
+def test_each_step_of_devices_of_one_type(virtio_factory: VirtioFactory, transport: str) -> None:
+    # Not in alphabetical order, and with another type between them.
+    devices = (undriven("b"), Blk(driver=None), undriven("c"), undriven("a"))
+    with virtio_factory(*devices, guest="scripted", transport=transport) as virtio:
+        virtio.guest.driver("a").reset().acknowledge()
+        virtio.guest.driver("b").reset().acknowledge().driver()
+        virtio.guest.driver("blk0").initialise()
+        histories = {device.id: device.history for device in virtio}
+        stages = {device.id: device.stalled_at for device in virtio}
+    assert {id: values(history) for id, history in histories.items()} == {
+        "a": [0, 1],
+        "b": [0, 1, 3],
+        "c": [0],
+        "blk0": [0, 1, 3, 11, 15],
+    }
+    assert stages == {"a": Stage.ACKNOWLEDGE, "b": Stage.DRIVER, "c": Stage.RESET, "blk0": None}
+    assert {history.source for history in histories.values()} == {"trace events"}
+    assert all(history[0].by_machine for history in histories.values())
+    times = [step.seconds for step in histories["blk0"]]
+    assert times == sorted(times)
+
+
+def test_a_driver_that_begins_twice(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(undriven("rng0"), guest="scripted") as virtio:
+        device, driver = virtio["rng0"], virtio.guest.driver("rng0")
+        with pytest.raises(VirtioAssertionError, match=r"^rng0: not initialised: reset"):
+            device.assert_initialised_once()
+        driver.initialise()
+        device.assert_initialised_once()
+        driver.reset().acknowledge().driver()
+        driver.initialise()
+        with pytest.raises(VirtioAssertionError) as error:
+            device.assert_initialised_once()
+        first, *steps, source = str(error.value).splitlines()
+        assert first == "rng0: initialised in 3 passes: DRIVER_OK: the driver finished its set-up"
+        assert len(steps) == 3
+        assert "machine reset, ACKNOWLEDGE (+" in steps[0]
+        assert source == "  source: trace events"
+        virtio.vm.reset()
+        virtio.guest.start()
+        driver.initialise()
+        device.assert_initialised_once()
+
+
+def test_what_qemu_does_itself_is_the_last_step(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(Rng(), Rng(), guest="scripted") as virtio:
+        break_ring(virtio, "rng1")
+        assert virtio["rng1"].history[-1].status >= {"NEEDS_RESET", "DRIVER_OK"}
+        assert values(virtio["rng0"].history) == [0, 1, 3, 11, 15]
+        assert virtio["rng1"].stalled_at is Stage.NEEDS_RESET
+
+
+def break_ring(virtio: Virtio, id: str) -> None:
+    """Make a head available that is none."""
+    driver = virtio.guest.driver(id)
+    driver.memory.write(driver.queue().areas.driver + 2, b"\1\0\xff\xff")
+    driver.queue().kick(always=True)
+
+
+def test_firmware(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(Blk(), Rng(), guest="firmware") as virtio:
+        blk = virtio["blk0"]
+        assert values(blk.history) == [0, 3, 11, 15]
+        blk.assert_initialised_once()
+        virtio.vm.reset()
+        again = blk.history
+        assert again[-1].value == 0 or len(again.drivers) == 2
+        assert [step.by_machine for step in again[:5]] == [True, False, False, False, True]
+        assert values(virtio["rng0"].history) == [0, 0]
+
+
+@pytest.mark.guest
+def test_linux_after_the_firmware(linux: Virtio) -> None:
+    blk = linux["blk0"]
+    firmware, kernel = blk.history.drivers
+    assert (values(firmware), values(kernel)) == ([0, 3, 11, 15], [0, 1, 3, 11, 15])
+    assert firmware[0].by_machine
+    assert not kernel[0].by_machine
+    assert blk.history.last == kernel
+    for device in driven(linux):
+        device.assert_initialised_once()
+        assert device.stalled_at is None
+    # Three of one type, told apart.
+    assert {linux[id].history.source for id in ("keyboard0", "mouse0", "tablet0")} == {"trace events"}
+
+
+def driven(virtio: Virtio) -> list[VirtioDevice]:
+    return [device for device in virtio if device.status().driver_ok]
+
+
+def test_a_guest_that_writes_for_ever(virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "LIMIT", 512 << 10)
+    with virtio_factory(undriven("rng0"), guest="scripted") as virtio:
+        device, driver = virtio["rng0"], virtio.guest.driver("rng0")
+        # The first reset changes nothing.
+        for _ in range(KEPT):
+            driver.reset().acknowledge()
+        history = device.history
+        assert (len(history), history.dropped, history.full) == (KEPT, KEPT, False)
+        while not device.history.full:
+            for _ in range(KEPT):
+                driver.reset().acknowledge()
+        driver.initialise()
+        assert device.status().driver_ok
+        with pytest.raises(NotSupportedError, match="steps may have been missed"):
+            device.assert_initialised_once()
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["-d", "guest_errors"], "polling: QEMU was started without the trace events"),
+        (["-device", "virtio-rng-pci,id=more"], "polling: in which order the 2 virtio-rng-device were made"),
+    ],
+)
+def test_where_trace_events_do_not_tell_it_is_polled(virtio_factory: VirtioFactory, args: list[str], why: str) -> None:
+    with virtio_factory(undriven("rng0"), guest="scripted", args=args) as virtio:
+        device = virtio["rng0"]
+        assert values(device.history) == [0]
+        virtio.guest.driver("rng0").initialise()
+        history = device.history
+        assert (values(history), history.polled) == ([0, 15], True)
+        assert history.source.startswith(why)
+        with pytest.raises(NotSupportedError, match="steps may have been missed: polling"):
+            device.assert_initialised_once()
+
+
+def test_what_qemu_says_stays_on_its_stderr(virtio_factory: VirtioFactory) -> None:
+    with (
+        pytest.raises(QemuExitedError) as error,
+        virtio_factory(Rng(), guest="scripted", args=["-device", "nonesuch"]),
+    ):
+        pass
+    assert error.value.stderr.endswith("-device nonesuch: 'nonesuch' is not a valid device model name")
+    assert error.value.stderr.startswith("qemu-system")

@@ -1,0 +1,127 @@
+"""Who owes a queue its next move, on made-up facts; on real devices it is in tests/handle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_virtio.model.features import Features
+from pytest_virtio.model.queue import VirtQueueStatus
+from pytest_virtio.model.ring import Ring, RingElement
+from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.model.stuck import Interrupt, QueueFacts, Stuck, verdict
+from pytest_virtio.spec.devices import NET
+from pytest_virtio.spec.status import status_names
+
+STATUS = VirtioStatus(
+    name="virtio-net",
+    device_id=1,
+    status=status_names(0x0F),
+    guest_features=Features.of({"VERSION_1", "EVENT_IDX"}, NET),
+    host_features=Features.of({"VERSION_1", "EVENT_IDX"}, NET),
+    vm_running=True,
+    broken=False,
+    source="test",
+)
+QUEUE = VirtQueueStatus(
+    name="virtio-net",
+    queue_index=0,
+    inuse=0,
+    vring_num=256,
+    vring_desc=0x10000,
+    vring_avail=0x11000,
+    vring_used=0x12000,
+    used_idx=65534,
+    last_avail_idx=65534,
+    shadow_avail_idx=65534,
+    source="test",
+)
+RING = Ring(
+    name="virtio-net",
+    queue_index=0,
+    packed=False,
+    num=256,
+    desc=0x10000,
+    avail=0x11000,
+    used=0x12000,
+    avail_idx=65534,
+    used_idx=65534,
+    source="test",
+)
+SUBMITTED = replace(RING, avail_idx=1)
+"""Three more, across the end of the indices."""
+IDLE = QueueFacts(status=STATUS, queue=QUEUE, ring=RING, answered=True)
+
+
+def told(**bits: int) -> VirtioStatus:
+    return replace(STATUS, status=status_names(bits["status"]))
+
+
+@pytest.mark.parametrize(
+    ("more", "stuck"),
+    [
+        ({"backend": "ended"}, Stuck.BACKEND_ENDED),
+        ({"backend": "stopped"}, Stuck.BACKEND_STOPPED),
+        ({"status": replace(STATUS, vm_running=False)}, Stuck.VM_STOPPED),
+        ({"status": replace(STATUS, broken=True)}, Stuck.BROKEN),
+        ({"status": told(status=0x4F)}, Stuck.BROKEN),
+        ({"status": told(status=0x8F)}, Stuck.GIVEN_UP),
+        ({"status": told(status=0x0B)}, Stuck.NOT_LIVE),
+        ({"queue": replace(QUEUE, vring_desc=0)}, Stuck.NOT_ENABLED),
+        ({}, Stuck.NOTHING_SUBMITTED),
+        ({"noticed": 65534}, Stuck.NOTHING_SUBMITTED),
+        ({"noticed": 65533}, Stuck.NOT_NOTICED),
+        ({"interrupt": Interrupt(1)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Interrupt(None)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Interrupt(1, masked=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Interrupt(1, masked=True, pending=True)}, Stuck.NOT_NOTICED),
+        # It polls.
+        ({"noticed": 65534, "interrupt": Interrupt(1, masked=True, pending=True)}, Stuck.NOTHING_SUBMITTED),
+        # The device asked to be kicked at the first, the last and the one after them.
+        ({"ring": replace(SUBMITTED, avail_event=65534)}, Stuck.NOT_KICKED),
+        ({"ring": replace(SUBMITTED, avail_event=0)}, Stuck.NOT_KICKED),
+        ({"ring": replace(SUBMITTED, avail_event=1)}, Stuck.KICK_SUPPRESSED),
+        ({"ring": replace(SUBMITTED, avail_event=65533)}, Stuck.KICK_SUPPRESSED),
+        ({"ring": replace(SUBMITTED, no_notify=True)}, Stuck.KICK_SUPPRESSED),
+        ({"ring": replace(SUBMITTED, no_notify=False)}, Stuck.NOT_KICKED),
+        ({"ring": SUBMITTED}, Stuck.NOT_KICKED),
+        ({"ring": SUBMITTED, "queue": replace(QUEUE, shadow_avail_idx=1)}, Stuck.NOT_TAKEN),
+        ({"ring": SUBMITTED, "queue": replace(QUEUE, last_avail_idx=1, shadow_avail_idx=1, inuse=3)}, Stuck.IN_FLIGHT),
+        ({"ring": SUBMITTED, "queue": replace(QUEUE, last_avail_idx=None, inuse=None)}, Stuck.WITH_DEVICE),
+        # Of different moments.
+        ({"ring": SUBMITTED, "queue": replace(QUEUE, last_avail_idx=5)}, Stuck.WITH_DEVICE),
+        ({"ring": SUBMITTED, "answered": False}, Stuck.KEPT),
+        ({"ring": SUBMITTED, "answered": False, "noticed": 65533}, Stuck.NOT_NOTICED),
+        ({"ring": None}, Stuck.UNKNOWN),
+        ({"ring": None, "queue": None}, Stuck.UNKNOWN),
+        ({"ring": replace(RING, avail_idx=None, used_idx=None, faults=("not read",))}, Stuck.UNKNOWN),
+    ],
+)  # fmt: skip
+def test_verdict(more: dict[str, object], stuck: Stuck) -> None:
+    assert verdict(replace(IDLE, **more)).stuck is stuck  # type: ignore[arg-type]
+
+
+def test_packed() -> None:
+    pending = RingElement(head=0, slot=0, state="pending")
+    ring = replace(RING, packed=True, avail_idx=None, used_idx=None, elements=(pending, pending))
+    status = replace(STATUS, guest_features=Features.of({"RING_PACKED"}, NET))
+    facts = replace(IDLE, status=status, ring=ring)
+    assert verdict(facts).stuck is Stuck.NOT_KICKED
+    assert verdict(replace(facts, queue=replace(QUEUE, inuse=2))).stuck is Stuck.IN_FLIGHT
+    assert verdict(replace(facts, ring=replace(ring, elements=()))).stuck is Stuck.NOTHING_SUBMITTED
+
+
+def test_the_evidence_is_what_is_known() -> None:
+    evidence = dict(verdict(replace(IDLE, ring=SUBMITTED, noticed=65534)).evidence)
+    assert evidence == {
+        "outstanding": 3,
+        "avail_idx": 1,
+        "last_avail_idx": 65534,
+        "shadow_avail_idx": 65534,
+        "used_idx": 65534,
+        "inuse": 0,
+        "noticed": 65534,
+    }
+    assert verdict(replace(IDLE, backend="ended")).evidence == (("backend", "ended"), ("vm_running", True))
+    assert verdict(replace(IDLE, queue=replace(QUEUE, vring_desc=0))).evidence == (("vring_desc", 0),)
