@@ -333,7 +333,7 @@ def test_a_ring_that_stands_still_is_told_first_and_shown(run: Run) -> None:
         "* virtio: vublk0 *",
         "queue 0, request0:",
         "  ring (split, * entries): avail_idx 1, *1 in flight or pending",
-        "    in flight or pending: head * 512 write, *",
+        "    in flight or pending: head *+512 write, *",
         "  device_name: *",
     ])  # fmt: skip
 
