@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_virtio.errors import ReplyError
-from pytest_virtio.model.pci import PciFunction
+from pytest_virtio.model.pci import PciBar, PciFunction
 from pytest_virtio.qapi import parse_pci
 
 
@@ -87,3 +87,14 @@ def test_broken_replies(reply: object, key: str) -> None:
         parse_pci(reply)
     assert caught.value.command == "query-pci"
     assert caught.value.key == key
+
+
+def test_bars_with_their_places() -> None:
+    regions = [
+        {"bar": 0, "type": "io", "address": 0xC000, "size": 32},
+        {"bar": 4, "type": "memory", "address": -1, "size": 16384, "prefetch": True, "mem_type_64": True},
+    ]
+    (found,) = parse_pci([{"bus": 0, "devices": [function(3, "rng0", regions=regions)]}])
+    assert found.bars == (PciBar(0, "io", 0xC000, 32), PciBar(4, "memory", None, 16384))
+    assert (found.address_of(0), found.address_of(4), found.address_of(1)) == (0xC000, None, None)
+    assert (found.bar(4), found.bar(1)) == (found.bars[1], None)

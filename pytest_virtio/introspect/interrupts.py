@@ -10,31 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from pytest_virtio import qapi
 from pytest_virtio.bus.observed import queue_vectors
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.introspect.query import Place, raised
+from pytest_virtio.introspect.query import Place
 from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.model.stuck import Interrupt
 from pytest_virtio.spec.transport.pci import NO_VECTOR, MsixEntry
 from pytest_virtio.vm.deadline import Deadline
-from pytest_virtio.vm.monitor import Command, Qmp
+from pytest_virtio.vm.monitor import Qmp
 from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("interrupts",)
 
 _MSIX_BAR, _MODERN_BAR = 1, 4
-"""As virtio_pci_realize() numbers them, in 7.2 to 11.1. A device with a legacy interface alone has no modern one."""
-_REGIONS = ("msix-table[0]", "msix-pba[0]", "virtio-pci-common-{name}[0]")
-"""QOM names of the memory regions that a virtio PCI function has."""
+"""As virtio_pci_realize() numbers them, in 7.2 to 11.1: the table begins the one, its pending bits are in the middle of
+it (msix_init_exclusive_bar()), and the common configuration begins the other. A device with a legacy interface alone
+has no modern one, and virtio-vga has others."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """Where a function's tables are; ``vectors`` is how many the first has."""
+    """Where a function's tables are; ``vectors`` is for how many there is room."""
 
     table: int
     vectors: int
@@ -53,7 +52,7 @@ def interrupts(
     deadline, found = Deadline.after(timeout), dict[Place, Interrupt]()
     live = [path for path, status in statuses.items() if status.driver_ok and queues.get(path)]
     try:
-        for path, tables in _located(qmp, {path: statuses[path].name for path in live}, deadline).items():
+        for path, tables in _located(qmp, live, deadline).items():
             with wire.within(deadline, "reading MSI-X tables"):
                 found |= {(path, queue): told for queue, told in _read(wire, tables, queues[path])}
     except VirtioError:
@@ -62,31 +61,23 @@ def interrupts(
     return found
 
 
-def _located(qmp: Qmp, names: Mapping[str, str], deadline: Deadline) -> dict[str, _Tables]:
+def _located(qmp: Qmp, paths: Iterable[str], deadline: Deadline) -> dict[str, _Tables]:
     """Where the tables of these devices are, those that have any."""
-    proxies = {path: VirtioInfo(path, "").proxy for path in names if VirtioInfo(path, "").proxy != path}
-    asked: list[Command] = [(qapi.QUERY_PCI, None)]
-    for path, proxy in proxies.items():
-        regions = [f"{proxy}/{region.format(name=names[path])}" for region in _REGIONS]
-        asked += [("qom-get", {"path": region, "property": "addr"}) for region in regions]
-        asked.append(("qom-get", {"path": regions[0], "property": "size"}))
-    if not proxies:
+    ids = {path: VirtioInfo(path, "").id for path in paths if VirtioInfo(path, "").proxy != path}
+    if not ids:
         return {}
-    pci, *told = qmp.execute_all(asked, deadline.remaining())
-    functions = {function.qdev_id: function for function in qapi.parse_pci(raised(pci))}
-    answers = {path: told[4 * n : 4 * n + 4] for n, path in enumerate(proxies)}
-    placed = {path: _placed(functions.get(VirtioInfo(path, "").id), answer) for path, answer in answers.items()}
+    functions = qapi.parse_pci(qmp.execute(qapi.QUERY_PCI, None, deadline.remaining()))
+    by_id = {function.qdev_id: function for function in functions if function.qdev_id}
+    placed = {path: _placed(by_id.get(id)) for path, id in ids.items()}
     return {path: tables for path, tables in placed.items() if tables is not None}
 
 
-def _placed(function: PciFunction | None, told: Iterable[object]) -> _Tables | None:
-    if function is None or any(isinstance(answer, VirtioError) for answer in told):
+def _placed(function: PciFunction | None) -> _Tables | None:
+    msix, modern = (function.bar(_MSIX_BAR), function.bar(_MODERN_BAR)) if function else (None, None)
+    if msix is None or modern is None or msix.address is None or modern.address is None:
         return None
-    msix, modern = function.address_of(_MSIX_BAR), function.address_of(_MODERN_BAR)
-    if msix is None or modern is None:
-        return None
-    table, pending, common, size = cast(Iterable[int], told)
-    return _Tables(msix + table, size // MsixEntry.size(), msix + pending, modern + common)
+    middle = msix.size // 2
+    return _Tables(msix.address, middle // MsixEntry.size(), msix.address + middle, modern.address)
 
 
 def _read(wire: Qtest, tables: _Tables, queues: Sequence[int]) -> Iterable[tuple[int, Interrupt]]:

@@ -19,6 +19,7 @@ class PciBar:
     space: Literal["memory", "io"]
     address: int | None
     """None while it is not decoded."""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class PciFunction:
     """The slot of the bridge on bus 0 that it is behind; None on bus 0 itself."""
     is_bridge: bool
     bars: tuple[PciBar, ...] = ()
+
+    def bar(self, number: int) -> PciBar | None:
+        """A BAR by its number."""
+        return next((found for found in self.bars if found.number == number), None)
 
     def address_of(self, bar: int) -> int | None:
         """Where a BAR is; None if there is none of this number, or it is not decoded."""

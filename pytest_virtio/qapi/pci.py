@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from pytest_virtio.errors import ReplyError
 from pytest_virtio.model.pci import PciBar, PciFunction
@@ -52,4 +52,5 @@ def _bar(region: Reply) -> PciBar:
     """QEMU says -1 of what is not decoded, and of an address of 64 bits that is all ones."""
     address = region.integer("address")
     is_io = region.text("type") == "io"
-    return PciBar(region.natural("bar"), "io" if is_io else "memory", None if address == -1 else address)
+    space: Literal["io", "memory"] = "io" if is_io else "memory"
+    return PciBar(region.natural("bar"), space, None if address == -1 else address, region.natural("size"))
