@@ -77,8 +77,10 @@ def _verdict(running: RunningVm, findings: Findings) -> Section:
     lines = [line for id, answer in findings.devices.items() for line in _lines_of(running, id, answer, findings)]
     hidden = len(running.paths) - len(findings.devices)
     more = [f"and {hidden} more devices, not shown"] if hidden > 0 else []
+    missing = [f"not told: {what}" for what in findings.trouble]
     return Section(
-        "virtio: verdict", "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, _how(running)])
+        "virtio: verdict",
+        "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, *missing, _how(running)]),
     )
 
 

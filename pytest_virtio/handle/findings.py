@@ -6,8 +6,7 @@ shown. Nothing here disturbs the VM (``introspect``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -50,6 +49,8 @@ class Findings:
     """By id and index."""
     histories: Mapping[str, History]
     """Of the devices that are not at DRIVER_OK."""
+    trouble: Sequence[str] = ()
+    """What else could not be found out, and why."""
 
 
 def ask(running: RunningVm, deadline: Deadline) -> Findings:
@@ -59,7 +60,9 @@ def ask(running: RunningVm, deadline: Deadline) -> Findings:
         return Findings(dict.fromkeys(ids, "QEMU has ended"), {}, {})
     devices = _devices(running, ids, deadline)
     known = {id: answer for id, answer in devices.items() if isinstance(answer, VirtioStatus)}
-    return Findings(devices, _queues(running, known, deadline), _histories(running, known, deadline))
+    trouble: list[str] = []
+    queues = _queues(running, known, deadline, trouble)
+    return Findings(devices, queues, _histories(running, known, deadline, trouble), trouble)
 
 
 def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
@@ -74,7 +77,7 @@ def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str
 
 
 def _queues(
-    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline
+    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
 ) -> dict[str, dict[int, Queue | str]]:
     indices = {id: range(min(status.num_vqs or 0, QUEUES_SHOWN)) for id, status in devices.items()}
     paths = {id: running.paths[id] for id in devices}
@@ -86,7 +89,7 @@ def _queues(
         told = running.introspector.queue_statuses(statuses, wanted, deadline.remaining())
     except Exception as error:  # noqa: BLE001 - as above
         return {id: dict.fromkeys(range_, in_short(error)) for id, range_ in indices.items()}
-    found = _looked_into(running, statuses, told, deadline)
+    found = _looked_into(running, statuses, told, deadline, trouble)
     return {id: {n: found[paths[id], n] for n in range_} for id, range_ in indices.items()}
 
 
@@ -95,15 +98,18 @@ def _looked_into(
     statuses: Mapping[str, VirtioStatus],
     told: Mapping[Place, VirtQueueStatus | VirtioError],
     deadline: Deadline,
+    trouble: list[str],
 ) -> dict[Place, Queue | str]:
     """The queues with their rings and verdicts; a fault of ours in these costs a report no more than them."""
     known = {place: answer for place, answer in told.items() if isinstance(answer, VirtQueueStatus)}
     rings: dict[Place, Ring] = {}
     verdicts: dict[Place, QueueVerdict] = {}
-    with suppress(Exception):
+    try:
         read = running.introspector.rings_of(statuses, known, deadline.remaining())
         rings = {place: ring for place, ring in read.items() if isinstance(ring, Ring)}
         verdicts = gather(running, statuses, known, rings, deadline.remaining())
+    except Exception as error:  # noqa: BLE001 - as above
+        trouble.append(f"rings and verdicts: {in_short(error)}")
     return {
         place: Queue(answer, rings.get(place), verdicts.get(place))
         if isinstance(answer, VirtQueueStatus)
@@ -112,12 +118,16 @@ def _looked_into(
     }
 
 
-def _histories(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline) -> dict[str, History]:
+def _histories(
+    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
+) -> dict[str, History]:
     histories: dict[str, History] = {}
     for id, status in devices.items():
         if not status.driver_ok and not deadline.passed():
-            with suppress(Exception):
+            try:
                 histories[id] = running.histories.history(running.paths[id], deadline.remaining())
+            except Exception as error:  # noqa: BLE001 - as above
+                trouble.append(f"history of {id}: {in_short(error)}")
     return histories
 
 

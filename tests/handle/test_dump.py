@@ -169,3 +169,8 @@ def test_a_dead_qemu_is_not_asked() -> None:
     texts = _texts(_vm(running=False, status=_raise(AssertionError("asked"))))
     assert texts["virtio: verdict"].startswith("the VM is gone: QEMU ended (exit code 1)\n")
     assert texts["virtio: blk0"] == "no answer: QEMU has ended"
+
+
+def test_what_else_could_not_be_found_out_is_said() -> None:
+    """This VM, which is made up, has no rings to read."""
+    assert "\nnot told: rings and verdicts: a bug of pytest-virtio: AttributeError" in _texts(_vm())["virtio: verdict"]
