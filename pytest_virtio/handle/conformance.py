@@ -37,13 +37,13 @@ def broken_rules(running: RunningVm, ids: Iterable[str], timeout: float) -> dict
 def _inspected(running: RunningVm, path: str, status: VirtioStatus, deadline: Deadline) -> Inspected:
     introspector, wanted = running.introspector, {path: range(status.num_vqs or 0)}
     told = introspector.queue_statuses({path: status}, wanted, deadline.remaining()) if status.driver_ok else {}
-    queues = {index: queue for (_, index), queue in told.items() if isinstance(queue, VirtQueueStatus)}
-    rings = introspector.rings({path: status}, {path: queues}, deadline.remaining()) if queues else {}
+    known = {place: queue for place, queue in told.items() if isinstance(queue, VirtQueueStatus)}
+    rings = introspector.rings_of({path: status}, known, deadline.remaining()) if known else {}
     memory = introspector.ram(deadline.remaining())
     return Inspected(
         status=status,
         modern=_is_modern(running, path, deadline),
-        queues=queues,
+        queues={index: queue for (_, index), queue in known.items()},
         rings={index: ring for (_, index), ring in rings.items() if isinstance(ring, Ring)},
         # Above this the machine decides where its RAM goes on.
         ram=memory.size if memory is not None and memory.size < LOW_MEMORY else None,

@@ -33,7 +33,7 @@ def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdi
     place, introspector = (path, queue), running.introspector
     told = introspector.queue_statuses({path: status}, {path: [queue]}, deadline.remaining())[place]
     found = told if isinstance(told, VirtQueueStatus) else None
-    rings = introspector.rings({path: status}, {path: [queue]}, deadline.remaining()) if found else {}
+    rings = introspector.rings_of({path: status}, {place: found}, deadline.remaining()) if found else {}
     decoded = {where: ring for where, ring in rings.items() if isinstance(ring, Ring)}
     return gather(running, {path: status}, {place: found}, decoded, deadline.remaining())[place]
 

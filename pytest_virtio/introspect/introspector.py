@@ -126,18 +126,10 @@ class Introspector:
         status, memory = self.status(path, deadline.remaining()), self._ram(deadline)
         return ring_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu)
 
-    def rings(
-        self, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Iterable[int]], timeout: float
-    ) -> dict[Place, Ring | VirtioError]:
-        """The queues' rings, or why there is none, as for :meth:`ring`; parameters as for :meth:`queue_statuses`."""
-        deadline = Deadline.after(timeout)
-        told = self.queue_statuses(statuses, queues, deadline.remaining())
-        return self.rings_of(statuses, told, deadline.remaining())
-
     def rings_of(
         self, statuses: Mapping[str, VirtioStatus], told: Mapping[Place, VirtQueueStatus | VirtioError], timeout: float
     ) -> dict[Place, Ring | VirtioError]:
-        """The rings of queues whose statuses, or why there are none, were just told."""
+        """The rings, or why there is none, as for :meth:`ring`, of queues whose statuses were just told."""
         try:
             memory = self._ram(Deadline.after(timeout))
         except VirtioError as error:
