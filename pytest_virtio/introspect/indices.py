@@ -1,8 +1,7 @@
 """Where a queue's indices are, so that they can be read again and again for next to nothing.
 
 Responsible for choosing, once, where the indices are read from and how often that is needed; must not know what is made
-of them. Split rings are read in guest RAM, 1 us a look, whoever serves them; packed ones likewise, except behind vhost,
-where nobody tells a position to begin from.
+of them. Rings are read in guest RAM, whoever serves them: 1 us a look for split ones, 4 us for packed ones of 256.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def indices(introspector: Introspector, path: str, queue: int, timeout: float) -
 
     :param timeout: seconds.
     :raises UsageError: when no driver has set the queue up.
-    :raises NotSupportedError: for a packed ring that a vhost backend serves, for one that can't be read where QEMU
-        can't be asked either, and where it is not told whether the ring is packed.
+    :raises NotSupportedError: for a ring that can't be read where QEMU can't be asked either, and where it is not told
+        whether the ring is packed.
     """
     deadline = Deadline.after(timeout)
     status = introspector.status(path, deadline.remaining())
@@ -96,9 +95,9 @@ def in_ram(status: VirtioStatus, told: VirtQueueStatus, memory: GuestMemory | No
 
 def _packed(told: VirtQueueStatus, memory: GuestMemory) -> Indices | None:
     length = DESCRIPTOR_SIZE * told.vring_num
-    if told.used_idx is None or told.vring_desc + length > memory.size:
+    if told.vring_desc + length > memory.size:
         return None
-    used = PackedUsed(lambda: memory.read(told.vring_desc, length), told.vring_num, told.used_idx, idle=not told.inuse)
+    used = PackedUsed(lambda: memory.read(told.vring_desc, length), told.vring_num)
     return Indices(
         _areas(told),
         used,
@@ -113,9 +112,8 @@ def _asked(introspector: Introspector, path: str, status: VirtioStatus, told: Vi
     """The used index as QEMU tells it, where it may be asked; of a packed ring it would be one of few positions."""
     if told.used_idx is None or status.guest_features.untold or "VIRTIO_F_RING_PACKED" in status.guest_features:
         raise NotSupportedError(
-            "used buffers can't be counted: the ring is packed and served by a vhost backend, or not in guest RAM that "
-            "we can read (of another memory object, or behind an IOMMU), or it is not told whether it is packed; "
-            f"its status is by {told.source}"
+            "used buffers can't be counted: the ring is not in guest RAM that we can read (of another memory object, or "
+            f"behind an IOMMU), or it is not told whether it is packed; its status is by {told.source}"
         )
 
     def used() -> int:

@@ -67,16 +67,18 @@ class PackedUsed:
     used descriptors are those whose two marks both equal its wrap counter; of earlier laps none is left that does, for
     the driver has written every descriptor once in between.
 
+    Where to begin shows in the ring: VIRTQ_DESC_F_AVAIL of a descriptor is the wrap counter of whoever wrote it last,
+    driver or device, so it changes where the driver is; and the last used descriptor before that is the device's last.
+    Behind that there may be more of its chain, which is no matter: nothing there will be used.
+
     :param read: gives the descriptor ring.
     :param size: its entries.
-    :param position: where the device writes the next used descriptor, as QEMU tells it, without the wrap counter.
-    :param idle: whether the driver has got back all that it made available.
     """
 
-    def __init__(self, read: Callable[[], bytes], size: int, position: int, *, idle: bool) -> None:
+    def __init__(self, read: Callable[[], bytes], size: int) -> None:
         self._read, self._size, self._mask = read, size, int.from_bytes(_HIGHEST * size, "little")
-        self._position, self._count = position, 0
-        self._wrap = self._wrap_now(idle)
+        self._count = 0
+        self._position, self._wrap = self._begin()
 
     def __call__(self) -> int:
         """Look at the ring; the index."""
@@ -108,19 +110,23 @@ class PackedUsed:
         used = int.from_bytes(ring[_USED_AT::DESCRIPTOR_SIZE], "little")
         return avail & used & self._mask, ~(avail | used) & self._mask
 
-    def _wrap_now(self, idle: bool) -> bool:
-        """The wrap counter of the lap that the device is in, which QEMU does not tell."""
+    def _begin(self) -> tuple[int, bool]:
+        """A position behind the last used descriptor and before the next, and the wrap counter of its lap."""
         ring = self._read()
-        at = DESCRIPTOR_SIZE * self._position
-        if not idle and (ring[at + _AVAIL_AT] ^ ring[at + _USED_AT]) & _HIGHEST[0]:
-            # What it takes next is marked available: AVAIL is as the driver's counter was.
-            return bool(ring[at + _AVAIL_AT] & _HIGHEST[0])
         both, neither = self._marks(ring)
-        neither = 0 if self._untouched(ring, self._size - 1) else neither
-        below = _below(self._position)
-        # The last used one tells, whether it is of this lap or of the one before; a ring never used begins with 1.
-        here, before = _latest(both & below, neither & below), _latest(both & ~below, neither & ~below)
-        return here if here is not None else not before if before is not None else True
+        if self._untouched(ring, self._size - 1):
+            return _end(both), True
+        avail = int.from_bytes(ring[_AVAIL_AT::DESCRIPTOR_SIZE], "little") & self._mask
+        lap = bool(avail & _HIGHEST[0])
+        others = avail ^ (self._mask if lap else 0)
+        driver = (others & -others).bit_length() // 8 - 1 if others else self._size
+        here, before = (both, neither) if lap else (neither, both)
+        if here & _below(driver):
+            return _end(here & _below(driver)), lap
+        if before & ~_below(driver):
+            return _end(before), not lap
+        # All are the device's.
+        return (driver, not lap) if others else (0, lap)
 
 
 def _below(position: int) -> int:
@@ -130,10 +136,6 @@ def _below(position: int) -> int:
 def _end(marks: int) -> int:
     """The position after the last that is marked; 0 if none is."""
     return marks.bit_length() // 8
-
-
-def _latest(both: int, neither: int) -> bool | None:
-    return None if both == neither else both > neither
 
 
 class Stillness:

@@ -45,7 +45,8 @@ def test_what_is_in_our_ram_is_read_there() -> None:
         found = indices(introspector(memory), "/blk0", 0, 1)
         assert found.avail is not None
         assert (found.avail(), found.used()) == (5, 4)
-        assert source(memory, "RING_PACKED").startswith("used descriptors in guest RAM")
+        # Behind vhost nobody tells a position of a packed ring.
+        assert source(memory, "RING_PACKED", used_idx=None).startswith("used descriptors in guest RAM")
 
 
 def test_the_rest_is_asked() -> None:
@@ -59,7 +60,6 @@ def test_the_rest_is_asked() -> None:
 def test_what_nobody_tells_is_refused() -> None:
     with GuestMemory(SIZE) as memory:
         for refused in (
-            introspector(memory, "RING_PACKED", used_idx=None),
             introspector(None, "RING_PACKED"),
             introspector(None, used_idx=None),
             introspector(memory, untold="nobody knows"),

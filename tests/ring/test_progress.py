@@ -82,8 +82,7 @@ class Packed:
         PACKED_DESCRIPTOR.pack_into(self.ring, 16 * (place % self.size), 0x1000, 512, 0, flags)
 
     def counter(self) -> Counter:
-        idle = self.next_avail == self.next_used
-        return Counter(PackedUsed(lambda: bytes(self.ring), self.size, self.next_used % self.size, idle=idle))
+        return Counter(PackedUsed(lambda: bytes(self.ring), self.size))
 
 
 LONGEST_CHAIN = 4
