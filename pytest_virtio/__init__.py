@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
     from pytest_virtio.model.features import Features
     from pytest_virtio.model.history import History, StatusStep
+    from pytest_virtio.model.negotiation import Difference, FeatureNegotiation
     from pytest_virtio.model.queue import (
         VirtioQueueElement,
         VirtioRingAvail,
@@ -149,6 +150,7 @@ _HOMES = {
     "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
     "model.features": ("Features",),
     "model.history": ("History", "StatusStep"),
+    "model.negotiation": ("Difference", "FeatureNegotiation"),
     "model.queue": (
         "VirtQueueStatus", "VirtVhostQueueStatus", "VirtioQueueElement", "VirtioRingAvail", "VirtioRingDesc",
         "VirtioRingUsed",
@@ -224,6 +226,8 @@ __all__ = (
     "StatusStep",
     "Stage",
     "Features",
+    "FeatureNegotiation",
+    "Difference",
     "VhostStatus",
     "VirtQueueStatus",
     "VirtVhostQueueStatus",

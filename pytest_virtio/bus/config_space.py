@@ -47,10 +47,14 @@ class PortAccess:
 
     def read(self, address: PciAddress, offset: int, length: int) -> bytes:
         """Read a stretch, word by word."""
-        operations: list[Read | Write] = []
-        for place in range(offset, offset + length, 4):
-            operations += [_select(address, place), Read("io", CONFIG_DATA, 4)]
+        places = range(offset, offset + length, 4)
+        operations = [operation for place in places for operation in self.reading(address, place)]
         return b"".join(value.to_bytes(4, "little") for value in self._wire.exchange(operations))
+
+    @staticmethod
+    def reading(address: PciAddress, offset: int) -> tuple[Write, Read]:
+        """The operations that read a word of 4 bytes."""
+        return _select(address, offset), Read("io", CONFIG_DATA, 4)
 
     def writing(self, address: PciAddress, register: Register, value: int) -> Sequence[Write]:
         """Select the word, write the register's part of it."""
@@ -67,6 +71,10 @@ class MemoryAccess:
     def read(self, address: PciAddress, offset: int, length: int) -> bytes:
         """Read a stretch at once."""
         return self._wire.read_block(self._place(address) + offset, length)
+
+    def reading(self, address: PciAddress, offset: int) -> Read:
+        """The operation that reads a word of 4 bytes."""
+        return Read("memory", self._place(address) + offset, 4)
 
     def writing(self, address: PciAddress, register: Register, value: int) -> Sequence[Write]:
         """Write the register."""

@@ -15,8 +15,6 @@ from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("Msix",)
 
-_BAR_NUMBER = 7
-
 
 class Msix:
     """The MSI-X capability of a function and its table; ``vectors`` is 0 if it has none.
@@ -39,7 +37,7 @@ class Msix:
             self._table = self._found(wire, capability, bars)
 
     def _found(self, wire: Qtest, capability: MsixCapability, bars: dict[int, Bar]) -> Window:
-        number, offset = capability.table & _BAR_NUMBER, capability.table & ~_BAR_NUMBER
+        number, offset = capability.table_place
         length, bar = self.vectors * MsixEntry.size(), bars.get(number)
         if bar is None or bar.space != "memory" or offset + length > bar.size:
             raise DriverError(

@@ -7,7 +7,6 @@ introspection would say. A selector is moved only after FEATURES_OK, when driver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_virtio.bus.registers import Window
@@ -18,11 +17,10 @@ from pytest_virtio.spec.transport.mmio import Mmio
 from pytest_virtio.spec.transport.pci import Common, Legacy
 from pytest_virtio.vm.qtest import Qtest, Read, Write
 
-__all__ = ("Sight", "observe_mmio", "observe_pci", "queue_vectors")
+__all__ = ("Sight", "observe_mmio", "observe_pci")
 
 _FEATURE_WORDS = 4
 _ATTEMPTS = 3
-_QUEUES_AT_ONCE = 8
 
 
 class Sight(NamedTuple):
@@ -69,30 +67,6 @@ def observe_mmio(wire: Qtest, base: int, *, legacy: bool) -> Sight:
     status = registers.get(Mmio.STATUS)
     written = status & ~DeviceStatus.ACKNOWLEDGE if legacy else status & DeviceStatus.FEATURES_OK
     return Sight(status, None if written else 0, None)
-
-
-def queue_vectors(wire: Qtest, common: int, queues: Sequence[int]) -> list[int]:
-    """The MSI-X vectors of the queues of a device at DRIVER_OK.
-
-    :param common: where its common configuration is.
-    """
-    registers = Window(wire, "memory", common, Common.QUEUE_RESET.offset, "common configuration")
-    some = (queues[start : start + _QUEUES_AT_ONCE] for start in range(0, len(queues), _QUEUES_AT_ONCE))
-    return [vector for few in some for vector in _few_vectors(registers, few)]
-
-
-def _few_vectors(common: Window, queues: Sequence[int]) -> list[int]:
-    """Likewise; the selector is left as it was found."""
-    selected = common.get(Common.QUEUE_SELECT)
-    operations: list[Read | Write] = [common.reading(Common.QUEUE_SELECT)]
-    for queue in queues:
-        operations.append(common.writing(Common.QUEUE_SELECT, queue))
-        operations.append(common.reading(Common.QUEUE_MSIX_VECTOR))
-    found, *vectors = common.wire.at_once([*operations, common.writing(Common.QUEUE_SELECT, selected)])
-    if found != selected:
-        common.put(Common.QUEUE_SELECT, found)
-        common.wire.flush()
-    return vectors
 
 
 def _common(wire: Qtest, device: Surveyed, function: PciFunction) -> Window | None:

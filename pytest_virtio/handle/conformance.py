@@ -46,7 +46,7 @@ def _inspected(running: RunningVm, path: str, status: VirtioStatus, deadline: De
         queues={index: queue for (_, index), queue in known.items()},
         rings={index: ring for (_, index), ring in rings.items() if isinstance(ring, Ring)},
         # Above this the machine decides where its RAM goes on.
-        ram=memory.size if memory is not None and memory.size < LOW_MEMORY else None,
+        ram=memory.size if memory.size < LOW_MEMORY else None,
     )
 
 

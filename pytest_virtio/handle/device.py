@@ -6,7 +6,7 @@ got, nor pytest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn, cast
 
@@ -19,6 +19,7 @@ from pytest_virtio.handle.queue import VirtioQueue
 from pytest_virtio.introspect.properties import offering_properties
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 from pytest_virtio.model.history import History, passes_of_last_driver
+from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
 from pytest_virtio.model.queue import VirtioQueueElement
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
@@ -115,6 +116,20 @@ class VirtioDevice:
         """
         return self._introspector.raw_queue_element(self.path, self.queue(queue).index, index, timeout)
 
+    def negotiation(self) -> tuple[FeatureNegotiation, ...]:
+        """What device, driver and vhost backend made of each feature that any of them offers or acknowledged, lowest
+        bit first. ``pytest_virtio.render.negotiation`` makes a table of it. Asking does not disturb the device.
+
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when QEMU is gone.
+        """
+        rows = self._sides(self.status())
+        known = self._properties([row.feature for row in rows if not row.offered])
+        return tuple(replace(row, option=known.get(row.feature, "")) for row in rows)
+
+    def _sides(self, status: VirtioStatus) -> tuple[FeatureNegotiation, ...]:
+        return negotiation(status, self._by_backend)
+
     def wait_driver_ok(self, timeout: float | None = None) -> VirtioStatus:
         """Wait until a driver has finished its set-up.
 
@@ -167,7 +182,8 @@ class VirtioDevice:
         faults = missing_features(status, _some(features), self._by_backend)
         if faults:
             reasons = list(render.feature_faults(self._with_properties(faults)))
-            self._fail(_first(reasons, "not negotiated"), status, reasons[1:])
+            facts = render.backend_facts(self._sides(status), [fault.feature for fault in faults])
+            self._fail(_first(reasons, "not negotiated"), status, [*reasons[1:], *facts])
 
     def assert_not_negotiated(self, *features: Feature) -> None:
         """Assert that the driver acknowledged none of the features.
@@ -206,9 +222,9 @@ class VirtioDevice:
 
     def assert_conforms(self) -> None:
         """Assert that driver and device keep the rules of the specification, as far as status, features and rings show
-        it: VERSION_1 and FEATURES_OK where the driver is no legacy one, only what is offered acknowledged, features
-        that require others, where rings lie, indices within their size, no device that failed. What can't be known
-        breaks no rule.
+        it: VERSION_1 and FEATURES_OK where the driver is no legacy one, only what is offered acknowledged, to a vhost
+        backend too, features that require others neither offered nor acknowledged without, where rings lie, indices
+        within their size, no device that failed. What can't be known breaks no rule.
 
         :raises VirtioAssertionError: naming each broken rule with its section and the value that was seen.
         :raises NotSupportedError: when the device's status can't be had.
@@ -230,9 +246,13 @@ class VirtioDevice:
         """The faults, with the options by which QEMU would offer what it doesn't."""
         found = tuple(faults)
         names = [fault.feature for fault in found if fault.fault in (Fault.NOT_OFFERED, Fault.MASKED_BY_BACKEND)]
-        proxy = VirtioInfo(self.path, "").proxy
-        known = offering_properties(self._running.qemu, proxy, names, QUERY_SECONDS) if names else {}
+        known = self._properties(names)
         return tuple(replace(fault, property=known.get(fault.feature, "")) for fault in found)
+
+    def _properties(self, features: Sequence[str]) -> dict[str, str]:
+        """The options by which QEMU would offer these features, with their values."""
+        proxy = VirtioInfo(self.path, "").proxy
+        return offering_properties(self._running.qemu, proxy, features, QUERY_SECONDS) if features else {}
 
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")

@@ -14,6 +14,7 @@ from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.findings import QUEUES_SHOWN, Findings, Queue, ask
 from pytest_virtio.launch import RunningGuest, RunningVm
+from pytest_virtio.model.negotiation import negotiation
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.stuck import Stuck
 from pytest_virtio.model.verdict import stage
@@ -80,7 +81,7 @@ def _verdict(running: RunningVm, findings: Findings) -> Section:
     missing = [f"not told: {what}" for what in findings.trouble]
     return Section(
         "virtio: verdict",
-        "\n".join([*_state(running), *(lines or ["no virtio device"]), *more, *missing, _how(running)]),
+        "\n".join([*_state(running, findings), *(lines or ["no virtio device"]), *more, *missing, _how(running)]),
     )
 
 
@@ -98,12 +99,14 @@ def _lines_of(running: RunningVm, id: str, answer: VirtioStatus | str, findings:
             yield from (f"  {line.strip()}" for line in evidence)
 
 
-def _state(running: RunningVm) -> Iterator[str]:
+def _state(running: RunningVm, findings: Findings) -> Iterator[str]:
     """What is wrong with the VM as a whole, or with what serves its devices."""
     if not running.qemu.running:
         yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
     elif running.qemu.child.stopped:
         yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
+    elif findings.run_state:
+        yield f"the VM stands still: {render.escape(findings.run_state)}"
     for id, backend in running.backends.items():
         if not backend.child.running:
             yield f"{id}: its backend has ended ({backend.child.how()})"
@@ -127,10 +130,11 @@ def _judged(answer: VirtioStatus | str) -> str:
 
 
 def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callable[[], Section]:
-    return lambda: _device(running.paths[id], id, findings)
+    backend = running.backends.get(id)
+    return lambda: _device(running.paths[id], id, findings, None if backend is None else backend.features)
 
 
-def _device(path: str, id: str, findings: Findings) -> Section:
+def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
     answer = findings.devices[id]
     if isinstance(answer, str):
         return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
@@ -144,7 +148,7 @@ def _device(path: str, id: str, findings: Findings) -> Section:
         *history,
         *_pictures(answer, queues),
         *render.virtio_status(path, answer),
-        *_declined(answer),
+        *_differences(answer, by_backend),
         f"source: {answer.source}",
         *_queues(path, answer, queues),
     ]
@@ -161,13 +165,16 @@ def _pictures(status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterat
             yield from render.ring_picture(ring)
 
 
-def _declined(status: VirtioStatus) -> Iterator[str]:
-    """What the driver had the choice of and did not take; bit 30, which only says that the bus is PCI, left out."""
-    if status.guest_features.untold:
+def _differences(status: VirtioStatus, by_backend: int | None) -> Iterator[str]:
+    """What the driver had the choice of and did not take; of a vhost device, where any of the sides differ."""
+    if status.guest_features.untold or not status.guest_features.bits:
         return
-    declined = [name for name in status.host_features - status.guest_features if name != "VIRTIO_F_BAD_FEATURE"]
-    if status.guest_features.bits and declined:
-        yield f"offered, not acknowledged: {', '.join(declined)}"
+    differing = [row for row in negotiation(status, by_backend) if row.difference]
+    if any(row.backend_offers is not None for row in differing):
+        yield "negotiation, where the sides differ:"
+        yield from (f"  {line}" for line in render.negotiation(differing))
+    elif differing:
+        yield f"offered, not acknowledged: {', '.join(row.feature for row in differing)}"
 
 
 def _queues(path: str, status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pytest_virtio import qapi
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.handle.stuck import gather
 from pytest_virtio.introspect.query import Place
@@ -51,6 +52,8 @@ class Findings:
     """Of the devices that are not at DRIVER_OK."""
     trouble: Sequence[str] = ()
     """What else could not be found out, and why."""
+    run_state: str = ""
+    """QEMU's word for why the VM stands still; "" while it runs, and where that is not known."""
 
 
 def ask(running: RunningVm, deadline: Deadline) -> Findings:
@@ -62,7 +65,18 @@ def ask(running: RunningVm, deadline: Deadline) -> Findings:
     known = {id: answer for id, answer in devices.items() if isinstance(answer, VirtioStatus)}
     trouble: list[str] = []
     queues = _queues(running, known, deadline, trouble)
-    return Findings(devices, queues, _histories(running, known, deadline, trouble), trouble)
+    histories = _histories(running, known, deadline, trouble)
+    return Findings(devices, queues, histories, trouble, _run_state(running, known, deadline, trouble))
+
+
+def _run_state(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]) -> str:
+    if all(status.vm_running is not False for status in devices.values()):
+        return ""
+    try:
+        return qapi.parse_run_state(running.qemu.execute(qapi.QUERY_RUN_STATE, None, deadline.remaining()))
+    except Exception as error:  # noqa: BLE001 - as above
+        trouble.append(f"why the VM stands still: {in_short(error)}")
+        return ""
 
 
 def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:

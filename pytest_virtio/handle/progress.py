@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from pytest_virtio import render
 from pytest_virtio.errors import UsageError, VirtioAssertionError, VirtioError
 from pytest_virtio.introspect.indices import Indices, indices
 from pytest_virtio.launch import QUERY_SECONDS
-from pytest_virtio.model.queue import VirtioRingDesc
 from pytest_virtio.ring.progress import LONGEST_STEP, Counter, distance
 from pytest_virtio.vm.deadline import Deadline
 
@@ -37,7 +37,6 @@ DOUBT_SECONDS = 0.05
 FASTEST = 150_000
 """Buffers a second: more than any guest of QEMU's was seen to do."""
 SLACK = 4096
-ELEMENTS_SHOWN = BUFFERS_SHOWN = 4
 
 
 class Follower:
@@ -127,7 +126,7 @@ class ProgressBlock:
         _check_counts(at_least, at_most)
         Deadline.after(timeout)
         self._queue, self._at_least, self._at_most, self._timeout = queue, at_least, at_most, timeout
-        # Held until the block ends: waiting for it costs a fifth less than an Event's wait, which makes a lock each time.
+        # Held until the block ends. To wait for it costs a fifth less than an Event, which makes a lock each time.
         self._lasts = threading.Lock()
         self._follower: Follower | None = None
 
@@ -237,19 +236,12 @@ def _missing(
 
 
 def _stuck(queue: VirtioQueue) -> Iterator[str]:
-    """What the device has to give back, the oldest first; nothing where the ring can't be read just now."""
+    """The ring with what the device has to give back; nothing where it can't be read just now."""
     try:
-        stuck = queue.ring().outstanding
+        ring = queue.ring()
     except VirtioError:
         return
-    for element in stuck[:ELEMENTS_SHOWN]:
-        yield f"stuck: head {element.head}, {element.state}: {', '.join(map(_buffer, element.descs[:BUFFERS_SHOWN]))}"
-    if len(stuck) > ELEMENTS_SHOWN:
-        yield f"and {len(stuck) - ELEMENTS_SHOWN} more"
-
-
-def _buffer(desc: VirtioRingDesc) -> str:
-    return f"{desc.len} bytes at {desc.addr:#x}" + (" (write)" if "write" in desc.flags else "")
+    yield from (line.removeprefix("  ") for line in render.ring_picture(ring))
 
 
 def _facts(follower: Follower, before: tuple[int | None, int]) -> Iterator[str]:

@@ -55,7 +55,9 @@ def gather(
     indices: dict[str, list[int]] = {}
     for path, index in queues:
         indices.setdefault(path, []).append(index)
-    told = interrupts(running.qemu, running.qemu.qtest, statuses, indices, timeout)
+    # The processor of a scripted guest sleeps.
+    idle = isinstance(running.guest, ScriptedGuest)
+    told = interrupts(running.qemu, running.qemu.qtest, statuses, indices, timeout, ports=idle)
     answered = {path: _answered(statuses[path]) for path in indices}
     return {
         (path, index): verdict(

@@ -5,11 +5,12 @@ not know how events are logged or worded.
 
 A pointer comes with its type only. Devices of one type are told apart by their order: QEMU resets the devices on a bus
 newest first; on virtio-mmio each has a bus of its own, and they fill from the last one down. The status that a device
-has now must be the last in its history, else the order was another.
+has now must be the last in its history, else the order was another. Those that are plugged in later are reset later.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.introspect.query import raised
+from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.model.history import History, StatusStep
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.qapi.trace import Reset, SetStatus, parse_trace
@@ -31,6 +32,7 @@ __all__ = ("KEPT", "Histories", "Polled", "Trace", "trace_events")
 KEPT = 1000
 """Steps of one device; older ones are counted only."""
 
+TYPE_SECONDS = 10.0
 TRACE_EVENTS = "trace events"
 ATTEMPTS = 3
 """How often the status and the log are compared while a driver may be at work between the two looks."""
@@ -62,32 +64,41 @@ class _Steps:
 
 
 class Polled:
-    """The statuses that were seen, by path."""
+    """The statuses that were seen, by path; a watchdog sees them from a thread of its own."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
+        self._start, self._lock = time.monotonic(), threading.Lock()
         self._seen: dict[str, _Steps] = {}
+        self._asked: dict[str, float] = {}
 
-    def note(self, answers: Mapping[str, VirtioStatus | VirtioError]) -> None:
-        """Remember what is an answer."""
+    def note(self, answers: Mapping[str, VirtioStatus | VirtioError], asked: float) -> None:
+        """Remember what is an answer, unless a later question was answered first.
+
+        :param asked: when, monotonic seconds.
+        """
         seconds = time.monotonic() - self._start
-        for path, answer in answers.items():
-            if isinstance(answer, VirtioStatus):
-                self._seen.setdefault(path, _Steps()).add(StatusStep(seconds, status_value(answer.status)))
+        with self._lock:
+            for path, answer in answers.items():
+                if isinstance(answer, VirtioStatus) and asked >= self._asked.get(path, asked):
+                    self._asked[path] = asked
+                    self._seen.setdefault(path, _Steps()).add(StatusStep(seconds, status_value(answer.status)))
 
     def history(self, path: str, why: str) -> History:
         """What was seen of a device.
 
         :param why: the reason why there is nothing better.
         """
-        return self._seen.get(path, _Steps()).history(f"polling: {why}")
+        with self._lock:
+            return self._seen.get(path, _Steps()).history(f"polling: {why}")
 
 
 @dataclass
 class Trace:
-    """A log, read: the steps by QEMU's pointer, and the pointers by type in the order of their first reset."""
+    """A log, read: the steps by QEMU's pointer and the time of the first, seconds of the host's clock; and the pointers
+    by type in the order of their first reset."""
 
     steps: dict[int, _Steps] = field(default_factory=dict)
+    born: dict[int, float] = field(default_factory=dict)
     types: dict[int, str] = field(default_factory=dict)
     began: float = 0.0
     full: bool = False
@@ -112,6 +123,7 @@ def trace_events(text: str, full: bool) -> Trace:
 
 def _set_status(trace: Trace, event: SetStatus, resetting: set[int]) -> None:
     trace.began = trace.began or event.time
+    trace.born.setdefault(event.device, event.time)
     by_machine = event.device in resetting and not event.value
     resetting.discard(event.device)
     step = StatusStep(event.time - trace.began, event.value, by_machine)
@@ -119,7 +131,7 @@ def _set_status(trace: Trace, event: SetStatus, resetting: set[int]) -> None:
 
 
 class Histories:
-    """The histories of one VM's devices.
+    """The histories of one VM's devices; to be made before the first is plugged in or unplugged.
 
     :param log: what QEMU logged; None when it doesn't.
     :param paths: of all virtio devices, the declared ones in their order.
@@ -137,7 +149,9 @@ class Histories:
     ) -> None:
         self._qmp, self._log, self._paths, self._in_order = qmp, log, list(paths), frozenset(in_order)
         self._status, self._polled = status, polled
-        self._types: dict[str, str] = {}
+        # Before any can be unplugged.
+        self._types = {} if log is None else self._asked_types()
+        self._start = time.time()
 
     def history(self, path: str, timeout: float) -> History:
         """A device's history; by polling where trace events don't tell.
@@ -155,27 +169,35 @@ class Histories:
         """The history by trace events, or why they don't tell."""
         if self._log is None:
             return "QEMU was started without the trace events"
-        peers, type = self._peers(path, deadline), self._types[path]
+        peers, type = self._peers(path), self._types[path]
         if len(peers) > 1 and not self._in_order.issuperset(peers):
             return f"in which order the {len(peers)} {type} were made is not known"
         for _ in range(ATTEMPTS):
             now = status_value(self._status(path, deadline.remaining()).status)
             trace = trace_events(*self._log.read())
-            pointers = trace.of_type(type)
+            known = trace.of_type(type)
+            pointers = [pointer for pointer in known if trace.born[pointer] < self._start]
             if len(pointers) != len(peers):
                 return f"QEMU logged events of {len(pointers)} {type}, and there are {len(peers)}"
+            if pointers != known and self._lacks_some(trace, deadline):
+                return f"a {type} was plugged in and a device unplugged: this may be another of the same id"
             history = trace.steps[pointers[peers.index(path)]].history(TRACE_EVENTS, full=trace.full)
             if _agrees(history, now):
                 return _completed(history, now, trace.began)
         # The only one of its type: the driver goes on just now, or the log has no room left.
         return history if len(peers) == 1 else f"the {len(peers)} {type} do not stand where their order says they do"
 
-    def _peers(self, path: str, deadline: Deadline) -> list[str]:
-        """The devices of the same type, in the order in which QEMU resets them."""
-        if not self._types:
-            asked = [("qom-get", {"path": path, "property": "type"}) for path in self._paths]
-            told = self._qmp.execute_all(asked, deadline.remaining())
-            self._types = {path: str(raised(type)) for path, type in zip(self._paths, told, strict=True)}
+    def _lacks_some(self, trace: Trace, deadline: Deadline) -> bool:
+        """Whether devices that there were are gone."""
+        return len(Queries(self._qmp).devices(deadline.remaining())) < len(trace.steps)
+
+    def _asked_types(self) -> dict[str, str]:
+        asked = [("qom-get", {"path": path, "property": "type"}) for path in self._paths]
+        told = self._qmp.execute_all(asked, TYPE_SECONDS)
+        return {path: str(raised(type)) for path, type in zip(self._paths, told, strict=True)}
+
+    def _peers(self, path: str) -> list[str]:
+        """The devices of the same type that were there from the start, in the order in which QEMU resets them."""
         peers = [other for other in self._paths if self._types[other] == self._types[path]]
         return peers if VirtioInfo(path, "").proxy == path else peers[::-1]
 

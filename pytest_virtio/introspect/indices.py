@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pytest_virtio.errors import NotSupportedError, UsageError
+from pytest_virtio.errors import NotSupportedError, UsageError, VirtioError
 from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.ram import GuestRam
 from pytest_virtio.introspect.rings import INDEX_OFFSET
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.ring.progress import PackedUsed
 from pytest_virtio.spec.ring import DESCRIPTOR_SIZE
 from pytest_virtio.vm.deadline import Deadline
-from pytest_virtio.vm.memory import GuestMemory
 
 __all__ = ("Indices", "in_ram", "indices")
 
@@ -68,21 +68,20 @@ def indices(introspector: Introspector, path: str, queue: int, timeout: float) -
     return in_ram(status, told, memory) or _asked(introspector, path, status, told)
 
 
-def in_ram(status: VirtioStatus, told: VirtQueueStatus, memory: GuestMemory | None) -> Indices | None:
-    """The indices of a ring in the guest's RAM; None where they can't be read there: the RAM is not ours, addresses are
-    translated by an IOMMU (6.1, VIRTIO_F_ACCESS_PLATFORM), or it is not told of which kind the ring is.
-
-    :param memory: the guest's RAM, where it is ours to read.
+def in_ram(status: VirtioStatus, told: VirtQueueStatus, memory: GuestRam) -> Indices | None:
+    """The indices of a ring in the guest's RAM; None where they can't be read there: it is no RAM, or RAM can't be
+    read, addresses are translated by an IOMMU (6.1, VIRTIO_F_ACCESS_PLATFORM), or it is not told of which kind the ring
+    is.
     """
     features = status.guest_features
-    if memory is None or features.untold or "VIRTIO_F_ACCESS_PLATFORM" in features:
+    if features.untold or "VIRTIO_F_ACCESS_PLATFORM" in features:
         return None
     if "VIRTIO_F_RING_PACKED" in features:
         return _packed(told, memory)
     avail, used = told.vring_avail + INDEX_OFFSET, told.vring_used + INDEX_OFFSET
-    if avail & 1 or max(avail, used) >= memory.size:
+    if not (_can(lambda: memory.load16(avail)) and _can(lambda: memory.load16(used))):
         return None
-    source = f"guest RAM, addresses by {told.source.rpartition(' ')[2]}"
+    source = f"{memory.source}, addresses by {told.source.rpartition(' ')[2]}"
     return Indices(
         _areas(told),
         lambda: memory.load16(used),
@@ -93,9 +92,9 @@ def in_ram(status: VirtioStatus, told: VirtQueueStatus, memory: GuestMemory | No
     )
 
 
-def _packed(told: VirtQueueStatus, memory: GuestMemory) -> Indices | None:
+def _packed(told: VirtQueueStatus, memory: GuestRam) -> Indices | None:
     length = DESCRIPTOR_SIZE * told.vring_num
-    if told.vring_desc + length > memory.size:
+    if not _can(lambda: memory.read(told.vring_desc, length)):
         return None
     used = PackedUsed(lambda: memory.read(told.vring_desc, length), told.vring_num)
     return Indices(
@@ -104,7 +103,7 @@ def _packed(told: VirtQueueStatus, memory: GuestMemory) -> Indices | None:
         None,
         told.vring_num,
         PACKED_SECONDS,
-        "used descriptors in guest RAM, counted since the first look",
+        f"used descriptors in {memory.source}, counted since the first look",
     )
 
 
@@ -112,14 +111,23 @@ def _asked(introspector: Introspector, path: str, status: VirtioStatus, told: Vi
     """The used index as QEMU tells it, where it may be asked; of a packed ring it would be one of few positions."""
     if told.used_idx is None or status.guest_features.untold or "VIRTIO_F_RING_PACKED" in status.guest_features:
         raise NotSupportedError(
-            "used buffers can't be counted: the ring is not in guest RAM that we can read (of another memory object, or "
-            f"behind an IOMMU), or it is not told whether it is packed; its status is by {told.source}"
+            "used buffers can't be counted: the ring is not in guest RAM that we can read (it lies behind "
+            "an IOMMU, or QEMU's memory is closed to us), or it is not told whether it is packed; "
+            f"its status is by {told.source}"
         )
 
     def used() -> int:
         return introspector.queue_status(path, told.queue_index, QUESTION_SECONDS).used_idx or 0
 
     return Indices(_areas(told), used, None, told.vring_num, ASKED_SECONDS, told.source)
+
+
+def _can(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except VirtioError:
+        return False
+    return True
 
 
 def _areas(told: VirtQueueStatus) -> tuple[int, int, int]:

@@ -1,97 +1,89 @@
-"""Whether a PCI device's interrupts can reach the driver: MSI-X vectors, masks and pending bits of its queues.
+"""How devices' interrupts reach their drivers: which way for each queue, and what stands in it.
 
-Responsible for finding QEMU's tables and for reading them without disturbing: neither table nor pending bits change by
-being read, and the queue selector is moved and put back in one breath, at DRIVER_OK only, when drivers are done with
-it. Must not know what follows from them. What can't be had is absent: devices on other buses, and functions whose
-driver does not use MSI-X.
+Responsible for finding the devices on their buses, for many at once, and for looking only at those whose driver is up.
+Must not know registers (``bus``), nor what follows from what stands there. What can't be had is absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from pytest_virtio import qapi
-from pytest_virtio.bus.observed import queue_vectors
-from pytest_virtio.errors import VirtioError
-from pytest_virtio.introspect.query import Place
+from pytest_virtio.bus.config_space import PciAddress
+from pytest_virtio.bus.find import find_mmio
+from pytest_virtio.bus.observed_config import QUERY_ECAM, configurations, word_reader
+from pytest_virtio.bus.observed_interrupts import interrupt_of_mmio, interrupts_of_pci
+from pytest_virtio.errors import CommandError, VirtioError
+from pytest_virtio.introspect.query import Place, raised
+from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
-from pytest_virtio.model.stuck import Interrupt
-from pytest_virtio.spec.transport.pci import NO_VECTOR, MsixEntry
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.monitor import Qmp
 from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("interrupts",)
 
-_MSIX_BAR, _MODERN_BAR = 1, 4
-"""As virtio_pci_realize() numbers them, in 7.2 to 11.1: the table begins the one, its pending bits are in the middle of
-it (msix_init_exclusive_bar()), and the common configuration begins the other. A device with a legacy interface alone
-has no modern one, and virtio-vga has others."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """Where a function's tables are; ``vectors`` is for how many there is room."""
-
-    table: int
-    vectors: int
-    pending: int
-    common: int
-
 
 def interrupts(
-    qmp: Qmp, wire: Qtest, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Sequence[int]], timeout: float
+    qmp: Qmp,
+    wire: Qtest,
+    statuses: Mapping[str, VirtioStatus],
+    queues: Mapping[str, Sequence[int]],
+    timeout: float,
+    *,
+    ports: bool = False,
 ) -> dict[Place, Interrupt]:
     """How each queue interrupts, where that is known.
 
     :param statuses: of the devices by path, as they are now.
     :param queues: indices by path.
+    :param timeout: seconds.
+    :param ports: whether a pc's ports to configuration space may be used, as for :func:`.observed_config.word_reader`;
+        without them nothing is known there.
     """
     deadline, found = Deadline.after(timeout), dict[Place, Interrupt]()
-    live = [path for path, status in statuses.items() if status.driver_ok and queues.get(path)]
-    try:
-        for path, tables in _located(qmp, live, deadline).items():
-            with wire.within(deadline, "reading MSI-X tables"):
-                found |= {(path, queue): told for queue, told in _read(wire, tables, queues[path])}
-    except VirtioError:
-        # They are evidence, nice to have: that QEMU has ended shows elsewhere.
-        return found
+    live = {path: queues[path] for path, status in statuses.items() if status.driver_ok and queues.get(path)}
+    mmio = {path: some for path, some in live.items() if VirtioInfo(path, "").proxy == path}
+    pci = {path: some for path, some in live.items() if path not in mmio}
+    for look, wanted in ((partial(_on_pci, ports=ports), pci), (_on_mmio, mmio)):
+        try:
+            with wire.within(deadline, "reading how devices interrupt"):
+                found.update(look(qmp, wire, wanted, deadline) if wanted else ())
+        except VirtioError:
+            # They are evidence, nice to have: that QEMU has ended shows elsewhere.
+            continue
     return found
 
 
-def _located(qmp: Qmp, paths: Iterable[str], deadline: Deadline) -> dict[str, _Tables]:
-    """Where the tables of these devices are, those that have any."""
-    ids = {path: VirtioInfo(path, "").id for path in paths if VirtioInfo(path, "").proxy != path}
-    if not ids:
-        return {}
-    functions = qapi.parse_pci(qmp.execute(qapi.QUERY_PCI, None, deadline.remaining()))
+def _on_pci(
+    qmp: Qmp, wire: Qtest, wanted: Mapping[str, Sequence[int]], deadline: Deadline, *, ports: bool
+) -> Iterator[tuple[Place, Interrupt]]:
+    pci, ecam = qmp.execute_all([(qapi.QUERY_PCI, None), QUERY_ECAM], deadline.remaining())
+    functions = qapi.parse_pci(raised(pci))
+    words = word_reader(wire, functions, None if isinstance(ecam, CommandError) else raised(ecam), ports=ports)
     by_id = {function.qdev_id: function for function in functions if function.qdev_id}
-    placed = {path: _placed(by_id.get(id)) for path, id in ids.items()}
-    return {path: tables for path, tables in placed.items() if tables is not None}
-
-
-def _placed(function: PciFunction | None) -> _Tables | None:
-    msix, modern = (function.bar(_MSIX_BAR), function.bar(_MODERN_BAR)) if function else (None, None)
-    if msix is None or modern is None or msix.address is None or modern.address is None:
-        return None
-    middle = msix.size // 2
-    return _Tables(msix.address, middle // MsixEntry.size(), msix.address + middle, modern.address)
-
-
-def _read(wire: Qtest, tables: _Tables, queues: Sequence[int]) -> Iterable[tuple[int, Interrupt]]:
-    entries = wire.read_block(tables.table, tables.vectors * MsixEntry.size())
-    if not any(_entry(entries, vector).address_low for vector in range(tables.vectors)):
-        # Nobody filled the table in: the driver uses INTx, or polls.
+    here = {path: by_id[id] for path in wanted if (id := VirtioInfo(path, "").id) in by_id}
+    if words is None:
         return
-    pending = int.from_bytes(wire.read_block(tables.pending, -(-tables.vectors // 64) * 8), "little")
-    for queue, vector in zip(queues, queue_vectors(wire, tables.common, queues), strict=True):
-        if vector == NO_VECTOR:
-            yield queue, Interrupt(None)
-        elif vector < tables.vectors:
-            yield queue, Interrupt(vector, bool(_entry(entries, vector).control & 1), bool(pending >> vector & 1))
+    configs = configurations(words, [_at(function) for function in here.values()])
+    for path, function in here.items():
+        for queue, told in interrupts_of_pci(wire, function, configs[_at(function)], wanted[path]):
+            yield (path, queue), told
 
 
-def _entry(entries: bytes, vector: int) -> MsixEntry:
-    return MsixEntry.unpack(entries[vector * MsixEntry.size() :])
+def _at(function: PciFunction) -> PciAddress:
+    return PciAddress(function.bus, function.slot, function.function)
+
+
+def _on_mmio(
+    qmp: Qmp, wire: Qtest, wanted: Mapping[str, Sequence[int]], deadline: Deadline
+) -> Iterator[tuple[Place, Interrupt]]:
+    def execute(command: str, arguments: Mapping[str, object] | None = None, timeout: float = 0.0, /) -> object:
+        return qmp.execute(command, arguments, deadline.remaining())
+
+    for path, device in find_mmio(execute, wire, {path: path for path in wanted}).items():
+        told = interrupt_of_mmio(wire, device.base)
+        for queue in wanted[path]:
+            yield (path, queue), told

@@ -7,24 +7,24 @@ are asked at once, for QEMU answers them faster than we can ask one by one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from pytest_virtio import qapi
 from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError, VirtioError
 from pytest_virtio.introspect.history import Polled
 from pytest_virtio.introspect.query import Place, Queries, raised
 from pytest_virtio.introspect.quirks import is_vhost_type, survives_queries
+from pytest_virtio.introspect.ram import GuestRam, QemuProcess, Ram
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.rings import element_in_ram, has_indices, queue_in_ram, ring_in_ram
 from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
-from pytest_virtio.vm.cmdline import RAM
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
-from pytest_virtio.vm.monitor import Qmp
 
 __all__ = ("Backends", "Introspector")
 
@@ -52,7 +52,7 @@ class Introspector:
 
     def __init__(
         self,
-        qmp: Qmp,
+        qemu: QemuProcess,
         version: str,
         ends: str,
         memory: GuestMemory,
@@ -62,10 +62,9 @@ class Introspector:
         *,
         iommu: bool = False,
     ) -> None:
-        self._qmp, self._queries, self._registers = qmp, Queries(qmp), registers
-        self._version, self._ends, self._memory = version, ends, memory
+        self._queries, self._registers, self._ram = Queries(qemu), registers, Ram(qemu, memory)
+        self._version, self._ends = version, ends
         self._types, self._backends, self._iommu = types, backends, iommu
-        self._ours: bool | None = None
         self.polled = Polled()
         """The statuses that were seen."""
 
@@ -78,13 +77,13 @@ class Introspector:
 
     def statuses(self, paths: Iterable[str], timeout: float) -> dict[str, VirtioStatus | VirtioError]:
         """The devices' statuses, or why there is none, by path."""
-        deadline, asked = Deadline.after(timeout), list(paths)
+        began, deadline, asked = time.monotonic(), Deadline.after(timeout), list(paths)
         plain = [path for path in asked if not self._ends and self._may_be_asked(path)]
         others = [path for path in asked if path not in plain]
         answers = dict(zip(plain, self._queries.statuses(plain, deadline.remaining()), strict=True)) if plain else {}
         if others:
             answers |= self._by_registers(others, deadline)
-        self.polled.note(answers)
+        self.polled.note(answers, began)
         return {path: answers[path] for path in asked}
 
     def queue_status(self, path: str, queue: int, timeout: float) -> VirtQueueStatus:
@@ -123,7 +122,7 @@ class Introspector:
         which raises as this does.
         """
         deadline = Deadline.after(timeout)
-        status, memory = self.status(path, deadline.remaining()), self._ram(deadline)
+        status, memory = self.status(path, deadline.remaining()), self._ram.find(deadline)
         return ring_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu)
 
     def rings_of(
@@ -131,7 +130,7 @@ class Introspector:
     ) -> dict[Place, Ring | VirtioError]:
         """The rings, or why there is none, as for :meth:`ring`, of queues whose statuses were just told."""
         try:
-            memory = self._ram(Deadline.after(timeout))
+            memory = self._ram.find(Deadline.after(timeout))
         except VirtioError as error:
             return dict.fromkeys(told, error)
         return {
@@ -149,7 +148,7 @@ class Introspector:
         :raises NotSupportedError: when the ring can't be read, or is packed.
         """
         deadline = Deadline.after(timeout)
-        status, memory = self.status(path, deadline.remaining()), self._ram(deadline)
+        status, memory = self.status(path, deadline.remaining()), self._ram.find(deadline)
         return element_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu, slot)
 
     def vhost_queue_status(self, path: str, queue: int, timeout: float) -> VirtVhostQueueStatus:
@@ -165,9 +164,9 @@ class Introspector:
             )
         return raised(self._queries.vhost_queue_statuses([(path, queue)], timeout)[0])
 
-    def ram(self, timeout: float) -> GuestMemory | None:
-        """The guest's RAM, where it is ours to read; None where it is not."""
-        return self._memory if self._is_ours(Deadline.after(timeout)) else None
+    def ram(self, timeout: float) -> GuestRam:
+        """The guest's RAM as it lies now."""
+        return self._ram.find(Deadline.after(timeout))
 
     def raw_queue_element(self, path: str, queue: int, index: int | None, timeout: float) -> VirtioQueueElement:
         """An element by QEMU's own walker, **which may break the device or abort QEMU**."""
@@ -199,7 +198,7 @@ class Introspector:
     ) -> dict[Place, VirtQueueStatus | VirtioError]:
         """Those of the queues that vhost backends serve; a network card's control queue is QEMU's own."""
         answers: dict[Place, VirtQueueStatus | VirtioError] = {}
-        memory = self._ram(deadline) if places else None
+        memory = self._ram.find(deadline) if places else None
         told = self._queries.vhost_queue_statuses(places, deadline.remaining())
         for (path, queue), answer in zip(places, told, strict=True):
             if isinstance(answer, VirtVhostQueueStatus):
@@ -208,24 +207,6 @@ class Introspector:
             elif not (isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)):
                 answers[path, queue] = answer
         return answers
-
-    def _ram(self, deadline: Deadline) -> GuestMemory | None:
-        """The guest's RAM, all of it; None if that is not what we have mapped."""
-        if not self._is_ours(deadline):
-            return None
-        if not self._memory.complete:
-            command = {"command-line": qapi.QUERY_MEMORY_MAP}
-            text = self._qmp.execute(qapi.HMP, command, deadline.remaining())
-            self._memory.place(qapi.parse_ram(text, RAM))
-        return self._memory
-
-    def _is_ours(self, deadline: Deadline) -> bool:
-        """Whether the guest's RAM is what we have mapped: further QEMU arguments can put other RAM in its place."""
-        if self._ours is None:
-            property = {"path": "/machine", "property": "memory-backend"}
-            used = cast(str, self._qmp.execute("qom-get", property, deadline.remaining()))
-            self._ours = used.rpartition("/")[2] == RAM
-        return self._ours
 
     def _unclear(self, path: str, status: VirtioStatus) -> str:
         """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to.

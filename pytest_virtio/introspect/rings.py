@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_virtio.errors import NoPendingElement, NotSupportedError, UsageError
+from pytest_virtio.errors import NoPendingElement, NotSupportedError, VirtioError
+from pytest_virtio.introspect.ram import GuestRam
 from pytest_virtio.model.queue import (
     VirtioQueueElement,
     VirtioRingAvail,
@@ -20,20 +21,20 @@ from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.ring.decode import Told, decode, decode_slot
 from pytest_virtio.spec.ring import Areas
-from pytest_virtio.vm.memory import GuestMemory
 
 __all__ = ("element_in_ram", "has_indices", "queue_in_ram", "ring_in_ram")
 
 INDEX_OFFSET = 2
 """Of ``idx`` in the avail and in the used ring, behind 16 bits of flags (virtio 1.3 sections 2.7.6 and 2.7.8)."""
-IN_RAM = "guest RAM, addresses by "
+ADDRESSES_BY = ", addresses by "
 
 
-def queue_in_ram(index: int, told: VirtVhostQueueStatus, memory: GuestMemory | None) -> VirtQueueStatus:
+def queue_in_ram(index: int, told: VirtVhostQueueStatus, memory: GuestRam | None) -> VirtQueueStatus:
     """A queue whose addresses are told, its indices read from RAM.
 
-    :param memory: the guest's RAM; None where that is not ours to read, or the indices are not there.
+    :param memory: the guest's RAM; None where the indices are not there.
     """
+    used, avail = _index(memory, told.used_phys), _index(memory, told.avail_phys)
     return VirtQueueStatus(
         name=told.name,
         queue_index=index,
@@ -41,29 +42,28 @@ def queue_in_ram(index: int, told: VirtVhostQueueStatus, memory: GuestMemory | N
         vring_desc=told.desc_phys,
         vring_avail=told.avail_phys,
         vring_used=told.used_phys,
-        used_idx=_index(memory, told.used_phys),
-        shadow_avail_idx=_index(memory, told.avail_phys),
-        source=f"{IN_RAM}{told.source}" if memory else told.source,
+        used_idx=used,
+        shadow_avail_idx=avail,
+        source=told.source if memory is None or used is None else f"{memory.source}{ADDRESSES_BY}{told.source}",
     )
 
 
-def ring_in_ram(status: VirtioStatus, queue: VirtQueueStatus, memory: GuestMemory | None, iommu: bool) -> Ring:
+def ring_in_ram(status: VirtioStatus, queue: VirtQueueStatus, memory: GuestRam, iommu: bool) -> Ring:
     """A ring of a device, from what is told of both; what keeps it from being read is said in its faults.
 
-    :param memory: the guest's RAM; None where that is not ours to read.
     :param iommu: whether the VM has an IOMMU.
     """
     told = _told(status, queue)
     if not queue.vring_desc:
         return told.ring()
-    why = _unreadable(status, memory, iommu)
-    if memory is None or why:
+    why = _unreadable(status, iommu)
+    if why:
         return told.ring(faults=(why,))
-    return decode(memory, replace(told, source=_source(queue)))
+    return replace(decode(memory, told), source=_source(memory, queue))
 
 
 def element_in_ram(
-    status: VirtioStatus, queue: VirtQueueStatus, memory: GuestMemory | None, iommu: bool, slot: int | None
+    status: VirtioStatus, queue: VirtQueueStatus, memory: GuestRam, iommu: bool, slot: int | None
 ) -> VirtioQueueElement:
     """The element in a slot of the avail ring; by default the next one that the device will take or, where nobody tells
     what it has taken, the oldest that it has not given back.
@@ -72,10 +72,10 @@ def element_in_ram(
     :raises NotSupportedError: when the ring can't be read, or has no avail ring.
     """
     where = f"{status.name}, queue {queue.queue_index}"
-    why = _unreadable(status, memory, iommu)
-    if memory is None or why:
+    why = _unreadable(status, iommu)
+    if why:
         raise NotSupportedError(f"{where}: {why}")
-    told = replace(_told(status, queue), source=_source(queue))
+    told = _told(status, queue)
     if told.packed:
         raise NotSupportedError(f"{where}: a packed ring has no avail ring with slots; elements() has what is in it")
     place = _next_slot(decode(memory, told), where) if slot is None else slot
@@ -88,7 +88,7 @@ def element_in_ram(
         descs=element.descs,
         avail=VirtioRingAvail(int(bool(ring.no_interrupt)), ring.avail_idx or 0, element.head),
         used=VirtioRingUsed(int(bool(ring.no_notify)), ring.used_idx or 0),
-        source=ring.source,
+        source=_source(memory, queue),
         extra={"faults": element.faults} if element.faults else {},
     )
 
@@ -128,26 +128,27 @@ def _told(status: VirtioStatus, queue: VirtQueueStatus) -> Told:
     )
 
 
-def _unreadable(status: VirtioStatus, memory: GuestMemory | None, iommu: bool) -> str:
+def _unreadable(status: VirtioStatus, iommu: bool) -> str:
     """Why a ring is not read, or not to be read; "" where it is."""
     if status.guest_features.untold:
         return f"not read: whether it is split or packed is not told ({status.guest_features.untold})"
     if _is_translated(status, iommu):
         return "not read: it lies behind an IOMMU (ACCESS_PLATFORM is negotiated), so its addresses are not RAM's"
-    return "" if memory else "not read: args put other RAM in the place of what pytest-virtio gave the guest"
+    return ""
 
 
 def _is_translated(status: VirtioStatus, iommu: bool) -> bool:
     return iommu and "VIRTIO_F_ACCESS_PLATFORM" in status.guest_features
 
 
-def _source(queue: VirtQueueStatus) -> str:
-    return f"{IN_RAM}{queue.source.removeprefix(IN_RAM)}"
+def _source(memory: GuestRam, queue: VirtQueueStatus) -> str:
+    """After reading, for only then it is known by which ways."""
+    return f"{memory.source}{ADDRESSES_BY}{queue.source.rpartition(ADDRESSES_BY)[2]}"
 
 
-def _index(memory: GuestMemory | None, area: int) -> int | None:
-    """None where the area is not in the RAM that we have mapped: the driver may write any address."""
+def _index(memory: GuestRam | None, area: int) -> int | None:
+    """None where the area is not in RAM (the driver may write any address), or RAM can't be read."""
     try:
         return memory.load16(area + INDEX_OFFSET) if memory else None
-    except UsageError:
+    except VirtioError:
         return None

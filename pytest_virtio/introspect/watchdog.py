@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pytest_virtio import render
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.introspect.indices import Indices, in_ram
 from pytest_virtio.introspect.introspector import Introspector
@@ -19,6 +20,7 @@ from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.ring.progress import Stillness
 from pytest_virtio.spec.devices import device_type
+from pytest_virtio.spec.ring import Areas
 from pytest_virtio.vm.alarm import Alarm
 
 __all__ = ("Watchdog",)
@@ -26,6 +28,17 @@ __all__ = ("Watchdog",)
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 1.0
 """Between two questions where the rings are, and for their answers."""
+
+_Place = tuple[str, int, Areas]
+"""A queue by its device's path and its index; with other addresses it is another."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """How long a queue has stood still, and its avail and used index when it last went on or had nothing to do."""
+
+    stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
+    before: tuple[int | None, int | None] = None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class _Watched:
     name: str
     told: VirtQueueStatus
     ram: Indices | None
-    stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
+    account: _Account
 
     def indices(self) -> tuple[int | None, int | None]:
         """The avail and the used index."""
@@ -47,20 +60,23 @@ class _Watched:
             return self.ram.avail(), used
         return self.told.shadow_avail_idx, self.told.used_idx
 
-    def stalled(self, now: float, seconds: float) -> str:
-        """The verdict; "" while there is none."""
+    def stalled(self, now: float, seconds: float) -> bool:
+        """Whether it has stood still for so long."""
         avail, used = self.indices()
         if avail is None or used is None:
-            return ""
+            return False
         # A packed ring's indices are positions, which are equal when it is full.
         outstanding = avail != used or (self.ram is None and bool(self.told.inuse))
-        if self.stillness.look(now, used, outstanding) < seconds:
-            return ""
-        source = self.told.source if self.ram is None else self.ram.source
-        return (
-            f"{self.name}: stalled: no progress for {seconds:g} s with buffers that the device has to answer\n"
-            f"  now: avail {avail}, used {used}\n  source: {source}"
-        )
+        still = self.account.stillness.look(now, used, outstanding)
+        if not still:
+            self.account.before = avail, used
+        return still >= seconds
+
+    def facts(self) -> Iterator[str]:
+        """Yield the indices before and after."""
+        for when, (avail, used) in {"before": self.account.before, "after": self.indices()}.items():
+            yield f"{when}: avail {avail}, used {used}"
+        yield f"source: {self.told.source if self.ram is None else self.ram.source}"
 
 
 class Watchdog:
@@ -73,7 +89,7 @@ class Watchdog:
     def __init__(self, introspector: Introspector, paths: Mapping[str, str], alarm: Alarm, seconds: float) -> None:
         self._introspector, self._alarm, self._seconds = introspector, alarm, seconds
         self._ids = {path: id for id, path in paths.items()}
-        self._watched: dict[tuple[object, ...], _Watched] = {}
+        self._watched: dict[_Place, _Watched] = {}
         self._asked = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pytest-virtio watchdog", daemon=True)
@@ -104,11 +120,24 @@ class Watchdog:
         if now - self._asked >= min(ASK_SECONDS, self._seconds / 2):
             self._ask()
             self._asked = now
-        verdicts = [said for watched in self._watched.values() if (said := watched.stalled(now, self._seconds))]
-        if verdicts:
-            self._alarm.sound(verdicts[0])
-        else:
+        stalled = [place for place, watched in self._watched.items() if watched.stalled(now, self._seconds)]
+        if not stalled:
             self._alarm.rest()
+        elif not self._alarm.sounds:
+            self._alarm.sound(self._verdict(*stalled[0]))
+
+    def _verdict(self, path: str, queue: int, areas: Areas) -> str:
+        watched = self._watched[path, queue, areas]
+        what = f"stalled: no progress for {self._seconds:g} s with buffers that the device has to answer"
+        return "\n  ".join([f"{watched.name}: {what}", *watched.facts(), *self._picture(path, queue)])
+
+    def _picture(self, path: str, queue: int) -> Iterator[str]:
+        """Yield the ring with its stuck elements; nothing where it can't be had just now."""
+        try:
+            ring = self._introspector.ring(path, queue, ASK_SECONDS)
+        except VirtioError:
+            return
+        yield from (line.removeprefix("  ") for line in render.ring_picture(ring))
 
     def _ask(self) -> None:
         """Find out where the rings are. One that is where it was before keeps its account; a VM that stands still has
@@ -121,7 +150,7 @@ class Watchdog:
         found = {key: watched for path, status in up.items() for key, watched in self._queues(path, status)}
         self._watched = found
 
-    def _queues(self, path: str, status: VirtioStatus) -> Iterator[tuple[tuple[object, ...], _Watched]]:
+    def _queues(self, path: str, status: VirtioStatus) -> Iterator[tuple[_Place, _Watched]]:
         type, count, offered = device_type(status.device_id), status.num_vqs or 0, status.host_features.bits
         names = type.queue_names(count, offered)
         queues = {path: type.answered_queues(count, offered)}
@@ -129,9 +158,9 @@ class Watchdog:
         answers = self._introspector.queue_statuses({path: status}, queues, ASK_SECONDS)
         for (_, index), told in answers.items():
             if isinstance(told, VirtQueueStatus) and told.vring_desc:
-                key = (path, index, told.vring_desc, told.vring_avail, told.vring_used)
+                key = path, index, Areas(told.vring_desc, told.vring_avail, told.vring_used)
                 earlier = self._watched.get(key)
-                stillness = earlier.stillness if earlier else Stillness(time.monotonic())
+                account = earlier.account if earlier else _Account()
                 ram = in_ram(status, told, memory)
                 split = ram if ram is not None and ram.avail is not None else None
-                yield key, _Watched(f"{self._ids[path]}.{names[index][0]}", told, split, stillness)
+                yield key, _Watched(f"{self._ids[path]}.{names[index][0]}", told, split, account)

@@ -1,7 +1,10 @@
-"""Rules of virtio 1.3 that a driver or a device breaks, as far as a status and the queues show it.
+"""Rules of the specifications that a driver, a device or its front-end breaks, as far as status and queues show it.
 
 Responsible for the rules and for what of them is broken; it must not know how anything was read or will be printed.
-What is not known breaks no rule: a legacy driver, features that nobody tells, a queue that was not read.
+What is not known breaks no rule: a legacy driver, features that nobody tells, a queue that was not read. Nor does what
+the specification only recommends (SHOULD), for a driver may have its reasons, or what takes more to judge: a device's
+configuration (blk, ZONED beside DISCARD, 5.2.5.1), the transport (SR_IOV, 6.1), whether the driver on a legacy
+interface is a transitional one (ANY_LAYOUT, 6.3), what it does with memory (balloon, PAGE_REPORTING, 5.5.3.1).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.spec.devices import device_type
-from pytest_virtio.spec.features import TransportFeature
+from pytest_virtio.spec.features import Requirement, TransportFeature
 from pytest_virtio.spec.ring import MAX_SIZE, PACKED_ALIGNMENT, SPLIT_ALIGNMENT, packed_sizes, split_sizes
 
 __all__ = ("Breach", "Inspected", "breaches")
@@ -26,12 +29,14 @@ __all__ = ("Breach", "Inspected", "breaches")
 class Breach:
     """A broken rule.
 
-    :param section: of virtio 1.3, where the rule stands: ``"2.2.1"``.
+    :param section: where the rule stands: ``"2.2.1"``; a title where sections have no numbers.
     :param words: what is broken, with the value that was seen.
+    :param document: whose section that is.
     """
 
     section: str
     words: str
+    document: str = "virtio 1.3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +104,39 @@ def _only_offered(device: Inspected) -> Iterator[Breach]:
         yield Breach("2.2.1", f"acknowledged by the driver, not offered by the device: {names}")
 
 
-def _requirements(device: Inspected) -> Iterator[Breach]:
-    status = device.status
-    for requirement in device_type(status.device_id).requirements:
-        if not any(_has(status, feature) for feature in requirement.one_of):
-            needed = " or ".join(feature.full_name for feature in requirement.one_of)
-            for feature in requirement.features:
-                if _has(status, feature):
-                    yield Breach(requirement.section, f"{feature.full_name} acknowledged without {needed}")
+def _requirements_of_driver(device: Inspected) -> Iterator[Breach]:
+    for requirement in device_type(device.status.device_id).requirements:
+        if requirement.section:
+            for lacking in _lacking(device.status.guest_features, requirement, "acknowledged"):
+                yield Breach(requirement.section, lacking)
+
+
+def _requirements_of_device(device: Inspected) -> Iterator[Breach]:
+    for requirement in device_type(device.status.device_id).requirements:
+        general = requirement.device_section == "2.2.2"
+        why = f", which section {requirement.section} requires" if general else ""
+        for lacking in _lacking(device.status.host_features, requirement, "offered"):
+            yield Breach(requirement.device_section, lacking + why)
+
+
+def _lacking(features: Features, requirement: Requirement, verb: str) -> Iterator[str]:
+    """A sentence for each feature that is there without what it requires."""
+    if features.untold or any(features.bits >> feature & 1 for feature in requirement.one_of):
+        return
+    needed = " or ".join(feature.full_name for feature in requirement.one_of)
+    for feature in requirement.features:
+        if features.bits >> feature & 1:
+            yield f"{feature.full_name} {verb} without {needed}"
+
+
+def _told_to_backend(device: Inspected) -> Iterator[Breach]:
+    """QEMU 7.2 tells a vhost-user-rng EVENT_IDX, QEMU 10.0 a vhost-user-gpu RING_RESET, which these don't offer."""
+    vhost = device.status.vhost_dev
+    if vhost is not None and (extra := vhost.acked_features.bits & ~vhost.features.bits):
+        names = ", ".join(Features(extra, vhost.features.feature_names))
+        # VHOST_USER_SET_FEATURES enables what VHOST_USER_GET_FEATURES has offered.
+        words = f"told to the vhost backend as acknowledged, not offered by it: {names}"
+        yield Breach('"Front-end message types"', words, "vhost-user specification")
 
 
 def _queues(device: Inspected) -> Iterator[Breach]:
@@ -189,6 +219,8 @@ _RULES: tuple[Callable[[Inspected], Iterator[Breach]], ...] = (
     _order,
     _only_offered,
     _version,
-    _requirements,
+    _requirements_of_device,
+    _requirements_of_driver,
+    _told_to_backend,
     _queues,
 )

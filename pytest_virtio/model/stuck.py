@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
 
-__all__ = ("BackendState", "Interrupt", "QueueFacts", "QueueVerdict", "Stuck", "verdict")
+__all__ = ("BackendState", "QueueFacts", "QueueVerdict", "Stuck", "verdict")
 
 BackendState = Literal["running", "stopped", "ended"]
 """Of the vhost backend's process: ``stopped`` is by a signal or a debugger."""
@@ -42,20 +43,6 @@ class Stuck(Enum):
     UNKNOWN = "not known: the facts do not tell"
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
-    """How the device reaches the driver for one queue: its MSI-X vector.
-
-    :param vector: None if the driver mapped none.
-    :param masked: by the driver, alone or with all the others.
-    :param pending: the device would have interrupted, and was masked.
-    """
-
-    vector: int | None
-    masked: bool = False
-    pending: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFacts:
     """What is known of a queue; None is what is not.
@@ -65,7 +52,7 @@ class QueueFacts:
     :param answered: whether the device gives buffers back as soon as it can; others it keeps until something happens.
     :param backend: the vhost backend's process; None also where there is none.
     :param noticed: the used index up to which the driver has taken buffers back, free-running over 16 bits.
-    :param interrupt: None also where MSI-X is not enabled.
+    :param interrupt: how the device reaches the driver.
     """
 
     status: VirtioStatus
@@ -89,7 +76,12 @@ class QueueVerdict:
 
 
 def verdict(facts: QueueFacts) -> QueueVerdict:
-    """Decide who owes the next move."""
+    """Decide who owes the next move, by one look.
+
+    A look is a moment: of a driver at work it may find buffers that are given back, or an interrupt that stands, a
+    moment before the driver takes them, and ``NOT_NOTICED`` is true then too. Only one that stays the same says that
+    the driver is stuck.
+    """
     for judge in _JUDGES:
         stuck = judge(facts)
         if stuck is not None:
@@ -122,10 +114,20 @@ def _driver(facts: QueueFacts) -> Stuck | None:
     if used is not None and facts.noticed is not None:
         unnoticed = used != facts.noticed
     else:
-        unnoticed = facts.interrupt is not None and facts.interrupt.pending
+        unnoticed = facts.interrupt is not None and facts.interrupt.untaken and _is_due(facts)
     if unnoticed:
         return Stuck.NOT_NOTICED
     return Stuck.NOTHING_SUBMITTED if _outstanding(facts) == 0 else None
+
+
+def _is_due(facts: QueueFacts) -> bool:
+    """Whether an interrupt that nobody took can be this queue's, for queues share INTx, and often vectors: not if it
+    has given nothing back yet, if the driver wants none, or if it wants one at the next buffer only, which it says
+    when it has taken all others (virtio 1.3 section 2.7.7)."""
+    ring, used = facts.ring, _used(facts)
+    if ring is None or used is None:
+        return True
+    return bool(used) and ring.no_interrupt is not True and ring.used_event != used
 
 
 def _kept(facts: QueueFacts) -> Stuck | None:
@@ -157,7 +159,7 @@ _JUDGES: tuple[Callable[[QueueFacts], Stuck | None], ...] = (
 
 def _used(facts: QueueFacts) -> int | None:
     """The device's used index, free-running."""
-    if facts.ring is not None:
+    if facts.ring is not None and facts.ring.used_idx is not None:
         return facts.ring.used_idx
     return facts.queue.used_idx if facts.queue is not None and not _is_packed(facts) else None
 
@@ -250,9 +252,7 @@ def _of_driver(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
     yield "no_interrupt", facts.ring.no_interrupt if facts.ring else None
     yield "used_event", facts.ring.used_event if facts.ring else None
     if facts.interrupt is not None:
-        yield "MSI-X vector", "none" if facts.interrupt.vector is None else facts.interrupt.vector
-        yield "MSI-X masked", facts.interrupt.masked
-        yield "MSI-X pending", facts.interrupt.pending
+        yield from facts.interrupt.told()
 
 
 def _of_backend(facts: QueueFacts) -> Iterator[tuple[str, object]]:

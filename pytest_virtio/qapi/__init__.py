@@ -20,7 +20,13 @@ from pytest_virtio.qapi.introspection import (
     parse_status,
     parse_vhost_queue_status,
 )
-from pytest_virtio.qapi.memory_map import HMP, QUERY_MEMORY_MAP, parse_ram
+from pytest_virtio.qapi.memory_map import (
+    HMP,
+    QUERY_HOST_ADDRESS,
+    QUERY_MEMORY_MAP,
+    parse_host_address,
+    parse_ram,
+)
 from pytest_virtio.qapi.pci import QUERY_PCI, parse_pci
 from pytest_virtio.qapi.properties import (
     QOM_GET,
@@ -29,10 +35,11 @@ from pytest_virtio.qapi.properties import (
     parse_property_names,
     property_text,
 )
-from pytest_virtio.qapi.run_state import QUERY_RUN_STATE, parse_running
+from pytest_virtio.qapi.run_state import QUERY_RUN_STATE, parse_run_state, parse_running
 
 __all__ = (
     "HMP",
+    "QUERY_HOST_ADDRESS",
     "QUERY_MEMORY_MAP",
     "QOM_GET",
     "QOM_LIST",
@@ -48,12 +55,14 @@ __all__ = (
     "is_no_devices_error",
     "is_not_started_error",
     "offering_property",
+    "parse_host_address",
     "parse_list",
     "parse_pci",
     "parse_property_names",
     "parse_queue_element",
     "parse_queue_status",
     "parse_ram",
+    "parse_run_state",
     "parse_running",
     "parse_status",
     "parse_vhost_queue_status",

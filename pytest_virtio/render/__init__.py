@@ -13,15 +13,18 @@ from pytest_virtio.render.hmp import (
     virtio_vhost_queue_status,
 )
 from pytest_virtio.render.judgement import breaches, status_history, stuck
+from pytest_virtio.render.negotiation import backend_facts, negotiation
 from pytest_virtio.render.ring import ring_picture
 from pytest_virtio.render.text import escape
 
 __all__ = (
+    "backend_facts",
     "breaches",
     "compare_features",
     "comparison_verdict",
     "escape",
     "feature_faults",
+    "negotiation",
     "ring_picture",
     "status_history",
     "stuck",

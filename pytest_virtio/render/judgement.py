@@ -61,7 +61,7 @@ def stuck(verdict: QueueVerdict) -> Iterator[str]:
 def breaches(found: Iterable[Breach]) -> Iterator[str]:
     """Yield a line for each broken rule, its section last."""
     for breach in found:
-        yield f"{safe(breach.words)} (virtio 1.3 section {breach.section})"
+        yield f"{safe(breach.words)} ({breach.document} section {breach.section})"
 
 
 def _value(value: object) -> str:

@@ -52,14 +52,16 @@ class Feature(IntEnum):
 
 
 class Requirement(NamedTuple):
-    """A driver must not accept a feature without one of others (virtio 1.3 section 2.2.1)."""
+    """A feature must not be offered (virtio 1.3 section 2.2.2) or accepted (2.2.1) without one of others."""
 
     features: tuple[Feature, ...]
     """Each of these requires …"""
     one_of: tuple[Feature, ...]
     """… one of these."""
     section: str
-    """Where virtio 1.3 says so."""
+    """Where virtio 1.3 says so; ``""`` if it does so of devices alone."""
+    device_section: str = "2.2.2"
+    """Where it says so of what a device offers."""
 
 
 class TransportFeature(

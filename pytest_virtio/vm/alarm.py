@@ -32,6 +32,11 @@ class Alarm:
                 self._verdict = self._unheard = verdict
                 self._changed.notify_all()
 
+    @property
+    def sounds(self) -> bool:
+        """Whether it was sounded, and not put to rest since."""
+        return bool(self._verdict)
+
     def rest(self) -> None:
         """Let waits be; what nobody heard stays :attr:`unheard`."""
         self._verdict = ""

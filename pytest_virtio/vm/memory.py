@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from pytest_virtio.errors import UsageError
-from pytest_virtio.model.memory import RamPiece
+from pytest_virtio.model.memory import RamPiece, offset_of
 
 __all__ = ("LOW_MEMORY", "GuestMemory")
 
@@ -24,6 +24,9 @@ the rest is moved beyond 4 GiB, and the lowest such limit is q35's, 2 GiB."""
 
 class GuestMemory:
     """The RAM of one VM: a sealed memory file and our mapping of it."""
+
+    source = "guest RAM"
+    """By which way it is read: no other than itself."""
 
     def __init__(self, size: int) -> None:
         """Create ``size`` bytes of RAM, some number of pages; nothing is allocated until it is written."""
@@ -52,10 +55,14 @@ class GuestMemory:
         return self._complete
 
     def place(self, pieces: Iterable[RamPiece]) -> None:
-        """Say where it lies, once for all; what does not lie in the file is left out."""
+        """Say where it lies, once for all, by offsets in the file; what does not lie in the file is left out."""
         length = len(self._map)
         self._pieces = tuple(p for p in pieces if p.address >= 0 <= p.offset and p.offset + p.size <= length)
         self._complete = True
+
+    def has(self, address: int, length: int) -> bool:
+        """Whether ``length`` bytes from guest-physical ``address`` are all in one piece of it."""
+        return self._find(address, length) is not None
 
     def read(self, address: int, length: int) -> bytes:
         """Copy ``length`` bytes from guest-physical ``address``.
@@ -116,12 +123,15 @@ class GuestMemory:
 
         :raises UsageError: when they are not all in one piece.
         """
+        offset = self._find(address, length)
+        if offset is None:
+            raise self._outside(address, length)
+        return offset
+
+    def _find(self, address: int, length: int) -> int | None:
         if address >= 0 and 0 <= length <= self.size - address:
             return address
-        for piece in self._pieces:
-            if piece.address <= address and 0 <= length <= piece.address + piece.size - address:
-                return piece.offset + address - piece.address
-        raise self._outside(address, length)
+        return offset_of(self._pieces, address, length)
 
     def _even_offset(self, address: int) -> int:
         """Likewise of 16 bits, in halfwords."""

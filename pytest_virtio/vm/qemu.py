@@ -33,6 +33,7 @@ from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.monitor import COMMAND_SECONDS, Command, Monitor
 from pytest_virtio.vm.process import QEMU_RANK, Child
+from pytest_virtio.vm.process_memory import ProcessMemory
 from pytest_virtio.vm.qtest import Qtest
 
 __all__ = ("Qemu",)
@@ -60,6 +61,8 @@ class Qemu:
         """Ends the waits for its guest; sounded only by who watches it."""
         self._owner = os.getpid()
         self._memory = memory
+        self.process_memory = ProcessMemory(child.pid)
+        """What its process has in memory, guest RAM too that is not ours; for reading only."""
         self.log = log
         """Where it logs trace events; None when it doesn't."""
         self._qtest = Qtest(qtest, self._gone) if qtest else None
@@ -266,7 +269,7 @@ class Qemu:
 
     def _end(self) -> None:
         with uninterrupted(), contextlib.ExitStack() as steps:
-            for shared in (self._memory, self._qtest, self.log):
+            for shared in (self._memory, self.process_memory, self._qtest, self.log):
                 if shared is not None:
                     steps.callback(shared.close)
             steps.callback(workdir.remove, self.directory)

@@ -201,6 +201,7 @@ def test_stopped_it_keeps_nobody_from_ending(virtio_factory: VirtioFactory, ende
     with virtio_factory(VhostUserBlk(size=SIZE)) as virtio:
         daemon, qemu, directory = backend_of(virtio).child, virtio.vm.pid, directory_of(virtio)
         os.kill(daemon.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
         assert section(virtio, "vublk0 backend stderr").startswith("qemu-storage-daemon: stopped by a signal\n")
     assert daemon.how() == "killed by SIGKILL"
     assert ended(qemu)

@@ -11,16 +11,19 @@ from pytest_virtio import (
     Balloon,
     Blk,
     Crypto,
+    Declaration,
     Driver,
     Gpu,
     Iommu,
     Keyboard,
     Mem,
+    Mouse,
     Net,
     Pmem,
     Rng,
     Scsi,
     Serial,
+    Tablet,
     VhostUserBlk,
     Virtio,
     VirtioAssertionError,
@@ -47,10 +50,23 @@ def test_scripted_drivers_conform(virtio_factory: VirtioFactory, transport: str)
         assert set(virtio.broken_rules()) == {device.id for device in virtio}
 
 
+def modern() -> list[Declaration]:
+    """Of each type that has no legacy interface."""
+    inputs = [Keyboard(), Mouse(), Tablet()]
+    return [*inputs, Gpu(), Crypto(), Mem(), Pmem(), P9(), Blk(packed="on"), VhostUserBlk(), VhostUserBlk(num_queues=3)]
+
+
 def test_scripted_drivers_of_modern_types_conform(virtio_factory: VirtioFactory) -> None:
-    devices = (Keyboard(), Gpu(), Crypto(), Mem(), Pmem(), P9(), Iommu(), Blk(packed="on"), VhostUserBlk())
-    with virtio_factory(*devices) as virtio:
+    with virtio_factory(*modern(), Iommu()) as virtio:
         assert not any(virtio.broken_rules().values())
+
+
+@pytest.mark.guest
+def test_linux_conforms_on_modern_types(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(*modern(), guest="linux", timeout=120) as virtio:
+        rules = virtio.broken_rules()
+    assert set(rules) >= {"keyboard0", "gpu0", "vublk1"}
+    assert not any(rules.values())
 
 
 def test_firmware_conforms(virtio_factory: VirtioFactory) -> None:
@@ -92,6 +108,19 @@ def test_a_feature_without_what_it_requires(virtio_factory: VirtioFactory) -> No
         begin(virtio, "net0").negotiate({"VERSION_1", "CTRL_RX", "CTRL_VLAN"}).features_ok()
         verdict = "VIRTIO_NET_F_CTRL_RX acknowledged without VIRTIO_NET_F_CTRL_VQ (virtio 1.3 section 5.1.3.1)"
         assert said(virtio, "net0") == f"net0: breaks a rule of the specification: {verdict} (and 1 more)"
+
+
+def test_an_offer_without_what_it_requires(virtio_factory: VirtioFactory) -> None:
+    """QEMU leaves the choice to whoever sets the properties."""
+    blk = Blk(config_wce="on", write_cache="off", x_enable_wce_if_config_wce="off")
+    with virtio_factory(Net(ctrl_vq="off"), blk) as virtio:
+        rules = virtio.broken_rules()
+    assert any(
+        "VIRTIO_NET_F_CTRL_RX offered without VIRTIO_NET_F_CTRL_VQ, which section 5.1.3.1 requires" in line
+        for line in rules["net0"]
+    )
+    verdict = "VIRTIO_BLK_F_CONFIG_WCE offered without VIRTIO_BLK_F_FLUSH (virtio 1.3 section 5.2.5.2)"
+    assert rules["blk0"] == [verdict]
 
 
 def test_a_driver_that_gives_up(virtio_factory: VirtioFactory) -> None:

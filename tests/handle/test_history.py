@@ -9,6 +9,7 @@ import pytest
 from pytest_virtio import (
     Blk,
     Declaration,
+    Device,
     NotSupportedError,
     QemuExitedError,
     Rng,
@@ -17,10 +18,12 @@ from pytest_virtio import (
     Virtio,
     VirtioAssertionError,
     VirtioDevice,
+    VirtioError,
     VirtioFactory,
 )
 from pytest_virtio.introspect.history import KEPT
 from pytest_virtio.vm import event_log
+from pytest_virtio.vm.deadline import Deadline
 
 pytestmark = pytest.mark.qemu
 
@@ -169,3 +172,38 @@ def test_what_qemu_says_stays_on_its_stderr(virtio_factory: VirtioFactory) -> No
         pass
     assert error.value.stderr.endswith("-device nonesuch: 'nonesuch' is not a valid device model name")
     assert error.value.stderr.startswith("qemu-system")
+
+
+def test_a_device_that_is_plugged_in_does_not_take_anothers_history(virtio_factory: VirtioFactory) -> None:
+    port = ["-device", "pcie-root-port,id=port0"]
+    with virtio_factory(undriven("a"), undriven("b"), guest="scripted", args=port) as virtio:
+        virtio.guest.driver("a").reset().acknowledge()
+        virtio.vm.qmp("device_add", {"driver": "virtio-rng-pci", "id": "more", "bus": "port0"})
+        virtio.guest.driver("b").reset().acknowledge().driver()
+        histories = [device.history for device in virtio]
+        assert [values(history) for history in histories] == [[0, 1], [0, 1, 3]]
+        assert {history.source for history in histories} == {"trace events"}
+        unplug(virtio, "more")
+        # Had b been unplugged, and plugged in again, the log would be the same.
+        history = virtio["b"].history
+        assert (history[-1].value, history.polled) == (0, True)
+        assert "a virtio-rng-device was plugged in and a device unplugged" in history.source
+
+
+def test_a_device_that_is_unplugged_leaves_the_others_their_history(virtio_factory: VirtioFactory) -> None:
+    port = Device("pcie-root-port", id="port0")
+    with virtio_factory(port, Rng(id="gone", bus="port0", driver=None), Blk(driver=None), guest="scripted") as virtio:
+        unplug(virtio, "gone")
+        history = virtio["blk0"].history
+        assert (values(history), history.source) == ([0, 0], "trace events")
+        with pytest.raises(VirtioError):
+            virtio["gone"].history  # noqa: B018
+
+
+def unplug(virtio: Virtio, id: str) -> None:
+    """Unplug a device; a reset does what a guest that minds its hot-plug ports would do."""
+    virtio.vm.qmp("device_del", {"id": id})
+    virtio.vm.reset()
+    deadline = Deadline.after(10)
+    while f"/{id}/" in str(virtio.vm.qmp("x-query-virtio")):
+        assert not deadline.passed()

@@ -88,11 +88,13 @@ def test_more_than_an_index_can_hold(vm: Virtio) -> None:
 
 
 def test_too_little(vm: Virtio) -> None:
-    first, before, after, with_device, source = refused(within(vm["blk0"].queue(0), timeout=0.05))
+    first, before, after, with_device, source, ring = refused(within(vm["blk0"].queue(0), timeout=0.05))
     assert first == "blk0.request0: no progress within 0.05 s: 0 used buffers of at least 1"
     assert before.strip().removeprefix("before") == after.strip().removeprefix("after")
     assert with_device == "  with the device: 0"
     assert source == "  source: guest RAM, addresses by x-query-virtio-queue-status"
+    assert ring.startswith("  ring (split, ")
+    assert ring.endswith(", idle")
     lines = refused(within(vm["blk0"].queue(0), lambda: reads(vm, "blk0", 2), at_least=3, timeout=0.05))
     assert lines[0] == "blk0.request0: too little progress within 0.05 s: 2 used buffers of at least 3"
 
@@ -160,7 +162,7 @@ def test_a_translated_ring_is_counted_by_qemu(virtio_factory: VirtioFactory) -> 
         with virtio["blk0"].queue(0).assert_progress(2, at_most=2):
             reads(virtio, "blk0", 2)
         lines = refused(within(virtio["blk0"].queue(0), timeout=0))
-        assert lines[-1] == "  source: x-query-virtio-queue-status"
+        assert "  source: x-query-virtio-queue-status" in lines
 
 
 def test_a_backend_that_stands_still(virtio_factory: VirtioFactory) -> None:
@@ -176,9 +178,9 @@ def test_a_backend_that_stands_still(virtio_factory: VirtioFactory) -> None:
             "  after: avail 3, used 2",
             "  with the device: 1",
         ]
-        assert lines[5].startswith("  stuck: head ")
-        assert "outstanding: 16 bytes at 0x" in lines[5]
-        assert " (write), 1 bytes at 0x" in lines[5]
+        assert lines[5].startswith("  ring (split, ")
+        assert lines[6].startswith("    in flight or pending: head ")
+        assert "+512 write, 0x" in lines[6]
 
 
 def test_a_throttled_disk(virtio_factory: VirtioFactory) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_virtio.errors import CommandError, VirtioError
 from pytest_virtio.vm.monitor import Command
+from pytest_virtio.vm.process_memory import ProcessMemory
 
 PATH = "/machine/peripheral/net0/virtio-backend"
 
@@ -21,6 +23,7 @@ class Script:
     def __init__(self, others: Mapping[str, object] | None = None, /, **replies: Any) -> None:
         ours = {f"x-query-virtio{name.replace('_', '-')}": reply for name, reply in replies.items()}
         self.replies = {**ours, **(others or {})}
+        self.process_memory = ProcessMemory(os.getpid())
         self.sent: list[tuple[str, Mapping[str, object] | None, float]] = []
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = 1.0, /) -> object:

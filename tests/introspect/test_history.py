@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 import pytest
@@ -41,7 +42,7 @@ def history(
         words = [text for flag, text in WORDS.items() if flag & now[path]]
         qmp = Script(_status=status(status={"statuses": words}))
         answers = {path: raised(Queries(qmp).statuses([path], timeout)[0])}
-        polled.note(answers)
+        polled.note(answers, time.monotonic())
         return answers[path]
 
     qmp = Script({"qom-get": RNG})
@@ -101,3 +102,13 @@ def test_it_is_bounded() -> None:
     trace = trace_events(Log([(1, number % 2) for number in range(1, 3 * KEPT)], [1]).text, full=True)
     told = trace.steps[1].history("", full=trace.full)
     assert (len(told), told.dropped, told.full) == (KEPT, 2 * KEPT, True)
+
+
+def test_an_answer_that_comes_late_makes_no_step() -> None:
+    polled, words = Polled(), [WORDS[DeviceStatus.ACKNOWLEDGE]]
+    begun, reset = (
+        raised(Queries(Script(_status=status(status={"statuses": some}))).statuses([A], 1)[0]) for some in (words, [])
+    )
+    polled.note({A: begun}, 2.0)
+    polled.note({A: reset}, 1.0)
+    assert values(polled.history(A, "a test")) == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,13 +11,17 @@ import pytest
 from pytest_virtio import Features, NotSupportedError, VirtioStatus, VirtQueueStatus
 from pytest_virtio.introspect.indices import indices
 from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.ram import GuestRam
 from pytest_virtio.spec.devices import BLK
+from pytest_virtio.vm.foreign_memory import ForeignMemory
 from pytest_virtio.vm.memory import GuestMemory
+from pytest_virtio.vm.process_memory import ProcessMemory
 
 SIZE = 1 << 20
+NO_RAM = ForeignMemory(ProcessMemory(os.getpid()), [])
 
 
-def introspector(memory: GuestMemory | None, *features: str, untold: str = "", **told: Any) -> Introspector:
+def introspector(memory: GuestRam, *features: str, untold: str = "", **told: Any) -> Introspector:
     """One that knows of one queue."""
     fields = {"vring_desc": 0x1000, "vring_avail": 0x2000, "vring_used": 0x3000, "used_idx": 7, **told}
     queue = VirtQueueStatus(name="virtio-blk", queue_index=0, vring_num=8, source="test", **fields)
@@ -34,7 +39,7 @@ def introspector(memory: GuestMemory | None, *features: str, untold: str = "", *
     return cast(Introspector, SimpleNamespace(**answers))
 
 
-def source(memory: GuestMemory | None, *features: str, **told: Any) -> str:
+def source(memory: GuestRam, *features: str, **told: Any) -> str:
     return indices(introspector(memory, *features, **told), "/blk0", 0, 1).source
 
 
@@ -51,7 +56,7 @@ def test_what_is_in_our_ram_is_read_there() -> None:
 
 def test_the_rest_is_asked() -> None:
     with GuestMemory(SIZE) as memory:
-        assert source(None) == "test"
+        assert source(NO_RAM) == "test"
         assert source(memory, "ACCESS_PLATFORM") == "test"
         assert source(memory, vring_used=SIZE) == "test"
         assert source(memory, vring_avail=0x2001) == "test"
@@ -60,8 +65,8 @@ def test_the_rest_is_asked() -> None:
 def test_what_nobody_tells_is_refused() -> None:
     with GuestMemory(SIZE) as memory:
         for refused in (
-            introspector(None, "RING_PACKED"),
-            introspector(None, used_idx=None),
+            introspector(NO_RAM, "RING_PACKED"),
+            introspector(NO_RAM, used_idx=None),
             introspector(memory, untold="nobody knows"),
         ):
             with pytest.raises(NotSupportedError, match="used buffers can't be counted"):

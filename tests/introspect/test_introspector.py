@@ -165,7 +165,8 @@ def test_a_ring_on_a_running_backend_comes_from_ram() -> None:
     ids=["addresses-of-nowhere", "other-ram"],
 )
 def test_what_is_not_in_our_ram_is_not_read(ram: str, reply: dict[str, Any]) -> None:
-    qemu = Script({"qom-get": ram}, _status=status(**vhost()), _vhost_queue_status=reply)
+    no_ram = {"qom-get": ram, "human-monitor-command": ""}
+    qemu = Script(no_ram, _status=status(**vhost()), _vhost_queue_status=reply)
     with GuestMemory(0x10000) as memory:
         queue = introspector(qemu, memory=memory).queue_status(PATH, 1, 1)
     assert (queue.vring_num, queue.shadow_avail_idx, queue.used_idx) == (256, None, None)

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_virtio import Blk, DisturbingQueryError, MonitorTimeoutError, Net, VhostUserBlk, Virtio, VirtioFactory
 from pytest_virtio.guest.scripted.drivers.blk import BlkDriver
-from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect import introspector
 from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.spec.devices.blk import BlkRequestType
 
@@ -63,7 +63,7 @@ def test_a_stopped_backend_or_a_request_in_flight_is_waited_for_by_nobody(vm: Vi
 def test_where_nobody_tells_whether_a_request_is_in_flight_nothing_is_stopped(
     vm: Virtio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Introspector, "_is_ours", lambda *_: False)
+    monkeypatch.setattr(introspector, "has_indices", lambda *_: False)
     with pytest.raises(DisturbingQueryError, match=r"vublk0.* does not tell whether a request is in flight"):
         vm["vublk0"].queue(0).stopped_status()
     assert vm["blk0"].status().vm_running

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_virtio import render
 from pytest_virtio.model.conformance import Breach, Inspected, breaches
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring, RingElement
-from pytest_virtio.model.status import VirtioStatus
-from pytest_virtio.spec.devices import CRYPTO, DEVICE_TYPES, GPU, NET, DeviceType
+from pytest_virtio.model.status import VhostStatus, VirtioStatus
+from pytest_virtio.spec.devices import BLK, CRYPTO, DEVICE_TYPES, GPU, I2C, NET, DeviceType
+from pytest_virtio.spec.features import Requirement
 from pytest_virtio.spec.status import status_names
 
 MODERN = {"VERSION_1"}
@@ -104,21 +106,57 @@ REQUIREMENTS = [
 @pytest.mark.parametrize(
     ("type", "feature", "requirement"), REQUIREMENTS, ids=[f"{t.name}-{f.name}" for t, f, _ in REQUIREMENTS]
 )
-def test_features_that_require_others(type: DeviceType, feature: int, requirement: object) -> None:
-    lacking = status(guest={"VERSION_1", type.feature_names.name(feature)}, type=type)
-    words = [breach.words for breach in breaches(Inspected(status=lacking))]
-    assert words
-    assert all(type.feature_names.name(feature) in line for line in words)
+def test_features_that_require_others(type: DeviceType, feature: int, requirement: Requirement) -> None:
+    name = type.feature_names.name(feature)
+    own = {name, "VIRTIO_F_VERSION_1"} - {required.full_name for required in requirement.one_of}
+    found_words = [breach.words for breach in breaches(Inspected(status=status(0, own, type=type)))]
+    offered = [words for words in found_words if " offered without " in words]
+    acknowledged = [words for words in found_words if " acknowledged without " in words]
+    assert [*offered, *acknowledged] == found_words
+    assert offered
+    assert bool(acknowledged) == bool(requirement.section)
+    assert all(name in words for words in found_words)
     every = status(guest={"VERSION_1", *(member.full_name for member in type.features or ())}, type=type)
     assert found(every) == []
 
 
 def test_requirements_by_hand() -> None:
-    assert {type.name for type, _, _ in REQUIREMENTS} == {"net", "crypto", "gpu"}
+    assert {type.name for type, _, _ in REQUIREMENTS} == {"net", "blk", "crypto", "gpu", "i2c"}
     assert found(status(guest={"VERSION_1", "HOST_ECN", "CSUM", "HOST_TSO6"})) == []
-    assert found(status(guest={"VERSION_1", "MQ"})) == ["5.1.3.1"]
-    assert found(status(guest={"VERSION_1", "HASH_STATELESS_MODE"}, type=CRYPTO)) == ["5.9.3.1"]
-    assert found(status(guest={"VERSION_1", "CONTEXT_INIT"}, type=GPU)) == ["5.7.3"]
+    assert found(status(guest={"VERSION_1", "MQ"})) == ["2.2.2", "5.1.3.1"]
+    assert found(status(guest={"VERSION_1", "MQ"}, host={"VERSION_1", "MQ", "CTRL_VQ"})) == ["5.1.3.1"]
+    assert found(status(host={"VERSION_1", "MQ"})) == ["2.2.2"]
+    assert found(status(guest={"VERSION_1", "HASH_STATELESS_MODE"}, type=CRYPTO)) == ["2.2.2", "5.9.3.1"]
+    assert found(status(guest={"VERSION_1", "CONTEXT_INIT"}, type=GPU)) == ["2.2.2", "5.7.3"]
+    offered = {"VERSION_1", "CONFIG_WCE", "FLUSH"}
+    assert found(status(host=offered - {"FLUSH"}, type=BLK)) == ["5.2.5.2"]
+    assert found(status(guest=offered - {"FLUSH"}, host=offered, type=BLK)) == []
+    assert found(status(host={"VERSION_1", "ZERO_LENGTH_REQUEST"}, type=I2C)) == ["5.16.6.3"]
+    assert found(status(type=I2C)) == ["5.16.6.4", "5.16.6.3"]
+    assert found(status(0, set(), {"ZONED"}, type=BLK)) == ["5.2.5.2"]
+
+
+def test_what_the_breach_of_an_offer_says() -> None:
+    (breach,) = breaches(Inspected(status=status(host={"VERSION_1", "MQ"})))
+    words = "VIRTIO_NET_F_MQ offered without VIRTIO_NET_F_CTRL_VQ, which section 5.1.3.1 requires"
+    assert breach == Breach("2.2.2", words)
+    assert list(render.breaches([breach])) == [f"{words} (virtio 1.3 section 2.2.2)"]
+
+
+def test_what_a_backend_is_told_it_must_have_offered() -> None:
+    offers = Features.of({"VERSION_1", "MRG_RXBUF"}, NET.vhost_feature_names)
+    told = Features.of({"VERSION_1"}, NET.vhost_feature_names, offered=offers)
+    vhost = VhostStatus(
+        n_mem_sections=1, n_tmp_sections=1, nvqs=2, vq_index=0, features=offers, acked_features=told,
+        backend_features=None, protocol_features=None, max_queues=1, backend_cap=0, log_enabled=False, log_size=0,
+    )  # fmt: skip
+    assert found(replace(status(), vhost_dev=vhost)) == []
+    more = Features.of({"VERSION_1", "EVENT_IDX"}, NET.vhost_feature_names, offered=offers)
+    device = replace(status(), vhost_dev=replace(vhost, acked_features=more))
+    assert list(render.breaches(breaches(Inspected(status=device)))) == [
+        "told to the vhost backend as acknowledged, not offered by it: VIRTIO_RING_F_EVENT_IDX "
+        '(vhost-user specification section "Front-end message types")'
+    ]
 
 
 @pytest.mark.parametrize(

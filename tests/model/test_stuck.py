@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from pytest_virtio.model.features import Features
+from pytest_virtio.model.interrupt import Intx, MmioInterrupt, Msix
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring, RingElement
 from pytest_virtio.model.status import VirtioStatus
-from pytest_virtio.model.stuck import Interrupt, QueueFacts, Stuck, verdict
+from pytest_virtio.model.stuck import QueueFacts, Stuck, verdict
 from pytest_virtio.spec.devices import NET
 from pytest_virtio.spec.status import status_names
 
@@ -51,6 +52,7 @@ RING = Ring(
 )
 SUBMITTED = replace(RING, avail_idx=1)
 """Three more, across the end of the indices."""
+PENDING = Msix(1, masked=True, pending=True)
 IDLE = QueueFacts(status=STATUS, queue=QUEUE, ring=RING, answered=True)
 
 
@@ -72,12 +74,25 @@ def told(**bits: int) -> VirtioStatus:
         ({}, Stuck.NOTHING_SUBMITTED),
         ({"noticed": 65534}, Stuck.NOTHING_SUBMITTED),
         ({"noticed": 65533}, Stuck.NOT_NOTICED),
-        ({"interrupt": Interrupt(1)}, Stuck.NOTHING_SUBMITTED),
-        ({"interrupt": Interrupt(None)}, Stuck.NOTHING_SUBMITTED),
-        ({"interrupt": Interrupt(1, masked=True)}, Stuck.NOTHING_SUBMITTED),
-        ({"interrupt": Interrupt(1, masked=True, pending=True)}, Stuck.NOT_NOTICED),
+        ({"interrupt": Msix(1)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Msix(None)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Msix(1, masked=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Msix(1, function_masked=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": PENDING}, Stuck.NOT_NOTICED),
+        ({"interrupt": Intx(asserted=False, disabled=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": Intx(asserted=True)}, Stuck.NOT_NOTICED),
+        ({"interrupt": MmioInterrupt(used_buffer=False)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": MmioInterrupt(used_buffer=True)}, Stuck.NOT_NOTICED),
         # It polls.
-        ({"noticed": 65534, "interrupt": Interrupt(1, masked=True, pending=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"noticed": 65534, "interrupt": PENDING}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": PENDING, "ring": replace(RING, no_interrupt=True)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": PENDING, "ring": replace(RING, no_interrupt=False)}, Stuck.NOT_NOTICED),
+        # It waits for the next buffer, for the last one.
+        ({"interrupt": PENDING, "ring": replace(RING, used_event=65534)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": PENDING, "ring": replace(RING, used_event=65533)}, Stuck.NOT_NOTICED),
+        # Another queue's.
+        ({"interrupt": PENDING, "ring": replace(RING, avail_idx=0, used_idx=0)}, Stuck.NOTHING_SUBMITTED),
+        ({"interrupt": PENDING, "ring": None, "queue": None}, Stuck.NOT_NOTICED),
         # The device asked to be kicked at the first, the last and the one after them.
         ({"ring": replace(SUBMITTED, avail_event=65534)}, Stuck.NOT_KICKED),
         ({"ring": replace(SUBMITTED, avail_event=0)}, Stuck.NOT_KICKED),
@@ -125,3 +140,22 @@ def test_the_evidence_is_what_is_known() -> None:
     }
     assert verdict(replace(IDLE, backend="ended")).evidence == (("backend", "ended"), ("vm_running", True))
     assert verdict(replace(IDLE, queue=replace(QUEUE, vring_desc=0))).evidence == (("vring_desc", 0),)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "evidence"),
+    [
+        (Intx(asserted=True, disabled=True), {"INTx asserted": True, "INTx disabled by the driver": True}),
+        (
+            Msix(None, function_masked=True),
+            {"MSI-X vector": "none", "MSI-X masked": False, "MSI-X function masked": True, "MSI-X pending": False},
+        ),
+        (MmioInterrupt(used_buffer=True), {"InterruptStatus used buffer": True}),
+    ],
+)
+def test_how_the_device_interrupts_is_evidence_of_what_the_driver_notices(
+    interrupt: Intx | Msix | MmioInterrupt, evidence: dict[str, object]
+) -> None:
+    facts = replace(IDLE, interrupt=interrupt)
+    assert dict(verdict(facts).evidence).items() >= evidence.items()
+    assert not dict(verdict(replace(facts, ring=SUBMITTED)).evidence).keys() & evidence.keys()

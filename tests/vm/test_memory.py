@@ -80,7 +80,12 @@ def test_what_lies_high_is_reached_where_its_pieces_are_known() -> None:
         before = memory.complete
         with pytest.raises(UsageError):
             memory.read(4 << 30, 2)
-        memory.place([RamPiece(0, LOW_MEMORY, 0), RamPiece(4 << 30, SIZE, LOW_MEMORY), RamPiece(8 << 30, SIZE, size)])
+        memory.place(
+            [
+                RamPiece(*piece, "ram")
+                for piece in ((0, LOW_MEMORY, 0), (4 << 30, SIZE, LOW_MEMORY), (8 << 30, SIZE, size))
+            ]
+        )
         assert (before, memory.complete) == (False, True)
         memory.write(4 << 30, b"\x01\x02")
         assert memory.load16(4 << 30) == 0x0201

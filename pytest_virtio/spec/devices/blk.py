@@ -9,7 +9,7 @@ from enum import IntEnum, IntFlag
 from typing import Annotated, Final
 
 from pytest_virtio.spec.device_type import DeviceType
-from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.features import Feature, Requirement, TransportFeature
 from pytest_virtio.spec.layout import U8, U16, U32, U64, Layout
 from pytest_virtio.spec.queues import in_order
 
@@ -72,6 +72,12 @@ BLK = DeviceType(
     "block device",
     BlkFeature,
     in_order(then=("request", "requestq")),
+    requirements=(
+        # Of what is offered alone: section 5.2.5.2 says what it means when a driver declines FLUSH.
+        Requirement((BlkFeature.CONFIG_WCE,), (BlkFeature.FLUSH,), "", "5.2.5.2"),
+        # A device without VERSION_1 is a legacy one.
+        Requirement((BlkFeature.ZONED,), (TransportFeature.VERSION_1,), "", "5.2.5.2"),
+    ),
 )
 
 

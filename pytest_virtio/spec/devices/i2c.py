@@ -6,7 +6,7 @@ It must not know configuration space, requests or anything else of the device bu
 from __future__ import annotations
 
 from pytest_virtio.spec.device_type import DeviceType
-from pytest_virtio.spec.features import Feature
+from pytest_virtio.spec.features import Feature, Requirement, TransportFeature
 from pytest_virtio.spec.queues import in_order
 
 __all__ = ("I2C", "I2cFeature")
@@ -24,4 +24,8 @@ I2C = DeviceType(
     "I2C adapter device",
     I2cFeature,
     in_order(("request", "requestq")),
+    # Mandatory: whoever complies with the specification offers and accepts it.
+    requirements=(
+        Requirement((TransportFeature.VERSION_1,), (I2cFeature.ZERO_LENGTH_REQUEST,), "5.16.6.3", "5.16.6.4"),
+    ),
 )

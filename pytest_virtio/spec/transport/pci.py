@@ -13,6 +13,7 @@ from pytest_virtio.spec.transport.register import Register
 __all__ = (
     "CAPABILITY_ID",
     "CONFIG_BYTES",
+    "FIRST_CAPABILITY",
     "LEGACY_QUEUE_ALIGN",
     "MSIX_ID",
     "NO_VECTOR",
@@ -27,6 +28,7 @@ __all__ = (
     "MsixCapability",
     "MsixControl",
     "MsixEntry",
+    "Status",
     "device_id",
     "parse_capabilities",
 )
@@ -34,10 +36,12 @@ __all__ = (
 VENDOR = 0x1AF4
 """The vendor id of all virtio devices (4.1.2)."""
 CONFIG_BYTES = 256
+FIRST_CAPABILITY = 0x40
 CAPABILITY_ID, MSIX_ID = 0x09, 0x11
 NO_VECTOR = 0xFFFF
 """VIRTIO_MSI_NO_VECTOR: what stands in a vector register when no vector is mapped (4.1.5.1.2)."""
 LEGACY_QUEUE_ALIGN = 4096
+_MSIX_BAR = 7
 _FIRST_MODERN, _FIRST_TRANSITIONAL, _LAST = 0x1040, 0x1000, 0x107F
 _TRANSITIONAL = {0x1000: 1, 0x1001: 2, 0x1002: 5, 0x1003: 3, 0x1004: 8, 0x1005: 4, 0x1009: 9}
 """Device types by transitional PCI device id (4.1.2.1)."""
@@ -55,6 +59,7 @@ class Config:
 
     VENDOR_DEVICE = Register("Vendor and Device ID", 0x00, 4)
     COMMAND = Register("Command", 0x04, 2)
+    STATUS = Register("Status", 0x06, 2)
     HEADER_TYPE = Register("Header Type", 0x0E, 1)
     BARS = tuple(Register(f"Base Address {n}", 0x10 + 4 * n, 4) for n in range(6))
     CAPABILITIES = Register("Capabilities Pointer", 0x34, 1)
@@ -68,6 +73,13 @@ class Command(IntFlag):
     MEMORY = 2
     MASTER = 4
     NO_INTX = 0x400
+
+
+class Status(IntFlag):
+    """Bits of the status register (PCI 3.0 section 6.2.3)."""
+
+    INTX = 0x8
+    """The function asserts its pin, or would if the command register did not disable that."""
 
 
 class CapabilityType(IntEnum):
@@ -111,6 +123,16 @@ class MsixCapability(Layout):
         """How many vectors there are."""
         return (self.control & MsixControl.SIZE) + 1
 
+    @property
+    def table_place(self) -> tuple[int, int]:
+        """The table's BAR number, and its offset there."""
+        return self.table & _MSIX_BAR, self.table & ~_MSIX_BAR
+
+    @property
+    def pending_place(self) -> tuple[int, int]:
+        """Likewise the pending bits'."""
+        return self.pending & _MSIX_BAR, self.pending & ~_MSIX_BAR
+
 
 class MsixControl(IntFlag):
     """Bits of ``control``."""
@@ -139,7 +161,7 @@ def parse_capabilities(config: bytes) -> tuple[dict[int, Capability], tuple[int,
     found: dict[int, Capability] = {}
     msix: tuple[int, MsixCapability] | None = None
     place, seen = config[Config.CAPABILITIES.offset] & 0xFC, set[int]()
-    while 0x40 <= place < CONFIG_BYTES and place not in seen:
+    while FIRST_CAPABILITY <= place < CONFIG_BYTES and place not in seen:
         seen.add(place)
         if config[place] == CAPABILITY_ID:
             capability = Capability.unpack(config[place:])
