@@ -24,6 +24,7 @@ from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.history import Histories
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.probe import status_query_ends
@@ -110,6 +111,11 @@ class RunningVm:
         if not self.qemu.running:
             raise self.qemu.exited(during)
         self.qemu.alarm.check()
+
+    @property
+    def calm(self) -> Calm:
+        """Whether drivers leave their devices alone just now."""
+        return _calm(self.qemu, self.guest)
 
     @property
     def standstill(self) -> Standstill:
@@ -328,11 +334,16 @@ def _introspector(
         host.known.version,
         status_query_ends(host.known),
         qemu.memory,
-        Registers(qemu, qemu.qtest, known, acknowledged),
+        Registers(qemu, qemu.qtest, known, acknowledged, _calm(qemu, guest)),
         _types(plan, qemu, infos),
         _Backends(plan, backends),
         iommu=_has_iommu(plan),
     )
+
+
+def _calm(qemu: Qemu, guest: RunningGuest) -> Calm:
+    # The processor of a scripted guest sleeps.
+    return Calm(qemu.log, idle=isinstance(guest, ScriptedGuest))
 
 
 def _has_iommu(plan: Plan) -> bool:

@@ -13,7 +13,24 @@ def ring(*elements: RingElement, **fields: object) -> Ring:
 
 
 def test_an_idle_ring_takes_a_line() -> None:
-    assert list(render.ring_picture(ring())) == ["  ring (split, 256 entries): avail_idx 520, used_idx 515, idle"]
+    idle = ring(avail_idx=515)
+    assert list(render.ring_picture(idle)) == ["  ring (split, 256 entries): avail_idx 515, used_idx 515, idle"]
+    (unread,) = render.ring_picture(ring(avail_idx=None, used_idx=None, faults=()))
+    assert unread.endswith("entries): idle")
+    assert not any("idle" in line for line in render.ring_picture(ring()))
+    assert not any("idle" in line for line in render.ring_picture(ring(avail_idx=None, faults=("not read",))))
+
+
+def test_one_in_flight_that_the_rings_no_longer_tell() -> None:
+    perhaps = RingElement(head=0, slot=7, state="candidate", descs=(VirtioRingDesc(0x1000, 16, frozenset()),))
+    known = ring(avail_idx=516, last_avail_idx=516, untold=1, candidates=(perhaps,))
+    assert list(render.ring_picture(known)) == [
+        "  ring (split, 256 entries): avail_idx 516, last_avail_idx 516, used_idx 515, "
+        "1 in flight (which one the rings no longer tell)",
+        "    perhaps: head 0 in slot 7: 0x1000+16",
+    ]
+    more, *_ = render.ring_picture(ring(untold=5))
+    assert more.endswith("5 in flight or pending (which ones the rings no longer tell)")
 
 
 def test_what_is_outstanding_is_shown_and_the_rest_counted() -> None:

@@ -2,7 +2,8 @@
 
 Responsible for what may be read when, and for leaving selectors as they were found; must not know what QEMU's
 introspection would say. A selector is moved only after FEATURES_OK, when drivers are done with it (virtio 1.3 section
-3.1.1), and in one breath with its return. Registers whose reading has an effect (ISR status) are never read.
+3.1.1), only when that is asked for, and in one breath with its return. Registers whose reading has an effect (ISR
+status) are never read.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from pytest_virtio.spec.transport.mmio import Mmio
 from pytest_virtio.spec.transport.pci import Common, Legacy
 from pytest_virtio.vm.qtest import Qtest, Read, Write
 
-__all__ = ("Sight", "observe_mmio", "observe_pci")
+__all__ = ("Sight", "observe_features", "observe_mmio", "observe_pci")
 
 _FEATURE_WORDS = 4
-_ATTEMPTS = 3
 
 
 class Sight(NamedTuple):
@@ -30,13 +30,15 @@ class Sight(NamedTuple):
     driver_features: int | None
     """What the driver wrote, offered or not; None where registers do not tell."""
     queue_select: int | None
+    num_queues: int | None = None
+    """QEMU's network card has as many as were negotiated (seen on 11.1). None where registers do not tell."""
 
 
 AT_REST = Sight(0, 0, 0)
 
 
 def observe_pci(wire: Qtest, device: Surveyed, function: PciFunction) -> Sight:
-    """Look at a PCI device.
+    """Look at a PCI device, as far as that goes without moving a selector.
 
     One whose BARs are not decoded is at rest: no driver can reach it, and what takes its addresses away, a reset of the
     machine or of its bus, resets the device too.
@@ -46,16 +48,20 @@ def observe_pci(wire: Qtest, device: Surveyed, function: PciFunction) -> Sight:
     header, common = _header(wire, device, function), _common(wire, device, function)
     if common is None:
         return _by_header(header) if header else AT_REST
-    sight = _by_common(common, header)
-    for _ in range(_ATTEMPTS):
-        if not sight.status & DeviceStatus.FEATURES_OK:
-            break
-        seen = _with_words(common, header, sight)
-        if seen.driver_features is not None:
-            return seen
-        # A driver has begun anew meanwhile.
-        sight = _by_common(common, header)
-    return sight
+    return _by_common(common, header)
+
+
+def observe_features(wire: Qtest, device: Surveyed, function: PciFunction) -> Sight:
+    """Look again at a PCI device that was seen at FEATURES_OK, for what its driver acknowledged. The selector that this
+    moves and puts back is found out first: to be done only while drivers leave it alone.
+
+    :returns: a look without the features where one was found at work after all.
+    """
+    header, common = _header(wire, device, function), _common(wire, device, function)
+    sight = observe_pci(wire, device, function)
+    if common is None or not sight.status & DeviceStatus.FEATURES_OK:
+        return sight
+    return _with_words(common, header, sight)
 
 
 def observe_mmio(wire: Qtest, base: int, *, legacy: bool) -> Sight:
@@ -94,14 +100,15 @@ def _by_common(common: Window, header: Window | None) -> Sight:
     was written by the legacy interface: before FEATURES_OK it tells nothing. The legacy header shows the lower half as
     it is. A legacy driver knows no FEATURES_OK; until a modern one sets it, its upper half is not known.
     """
-    registers = [common.reading(register) for register in (Common.DEVICE_STATUS, Common.QUEUE_SELECT)]
+    told = (Common.DEVICE_STATUS, Common.QUEUE_SELECT, Common.NUM_QUEUES)
+    registers = [common.reading(register) for register in told]
     low = [header.reading(Legacy.DRIVER_FEATURES)] if header else []
-    status, queue, *shown = common.wire.at_once([*registers, *low])
+    status, queue, count, *shown = common.wire.at_once([*registers, *low])
     if not status & ~DeviceStatus.ACKNOWLEDGE:
         # Features are written from DRIVER on (virtio 1.3 section 3.1.1).
-        return Sight(status, 0, queue)
-    told = shown and (shown[0] == 0 or status & DeviceStatus.DRIVER_OK) and not status & DeviceStatus.FEATURES_OK
-    return Sight(status, shown[0] if told else None, queue)
+        return Sight(status, 0, queue, count)
+    final = shown and (shown[0] == 0 or status & DeviceStatus.DRIVER_OK) and not status & DeviceStatus.FEATURES_OK
+    return Sight(status, shown[0] if final else None, queue, count)
 
 
 def _with_words(common: Window, header: Window | None, sight: Sight) -> Sight:
@@ -117,7 +124,8 @@ def _with_words(common: Window, header: Window | None, sight: Sight) -> Sight:
         return sight._replace(driver_features=None)
     if header:
         words[0] = words.pop()
-    return Sight(status, sum(word << 32 * number for number, word in enumerate(words)), sight.queue_select)
+    bits = sum(word << 32 * number for number, word in enumerate(words))
+    return sight._replace(status=status, driver_features=bits)
 
 
 def _reading_words(common: Window, selected: int) -> list[Read | Write]:

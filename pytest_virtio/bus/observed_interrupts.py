@@ -37,11 +37,12 @@ _NOBODY = b"\xff\xff\xff\xff"
 
 
 def interrupts_of_pci(
-    wire: Qtest, function: PciFunction, config: bytes, queues: Sequence[int]
+    wire: Qtest, function: PciFunction, config: bytes, queues: Sequence[int], *, select: bool
 ) -> Iterator[tuple[int, Interrupt]]:
     """How the queues of a function at DRIVER_OK interrupt, less those of which it can't be told.
 
     :param config: its configuration space as it is now, as far as :func:`.observed_config.configurations` reads it.
+    :param select: whether the queue selector may be moved, without which nothing is told of vectors.
     """
     if config[Config.COMMAND.offset :].startswith(_NOBODY):
         return
@@ -52,7 +53,7 @@ def interrupts_of_pci(
         return
     common = capabilities.get(CapabilityType.COMMON_CFG)
     address = _address(function, (common.bar, common.offset_in_bar)) if common else None
-    if address is not None:
+    if select and address is not None:
         yield from _msix(wire, function, found[1], list(zip(queues, _vectors(wire, address, queues), strict=True)))
 
 

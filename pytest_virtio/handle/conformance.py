@@ -23,9 +23,18 @@ __all__ = ("broken_rules",)
 def broken_rules(running: RunningVm, ids: Iterable[str], timeout: float) -> dict[str, tuple[Breach, ...]]:
     """The rules that each of these devices breaks, of those whose status is told.
 
+    What is asked for is not all of one moment, and a driver may be at work: broken is what a second look finds too.
+
     :param timeout: seconds, for all of them.
     """
-    deadline, paths = Deadline.after(timeout), {id: running.paths[id] for id in ids}
+    deadline = Deadline.after(timeout)
+    found = _looked(running, ids, deadline)
+    again = _looked(running, [id for id, broken in found.items() if broken], deadline)
+    return {id: tuple(one for one in broken if one in again.get(id, broken)) for id, broken in found.items()}
+
+
+def _looked(running: RunningVm, ids: Iterable[str], deadline: Deadline) -> dict[str, tuple[Breach, ...]]:
+    paths = {id: running.paths[id] for id in ids}
     told = running.introspector.statuses(paths.values(), deadline.remaining())
     statuses = {path: status for path, status in told.items() if isinstance(status, VirtioStatus)}
     inspected = {

@@ -6,17 +6,18 @@ got, nor pytest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar, cast
 
 from pytest_virtio import render
-from pytest_virtio.errors import NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
+from pytest_virtio.errors import CommandError, NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.queue import VirtioQueue
 from pytest_virtio.introspect.properties import offering_properties
+from pytest_virtio.introspect.query import Queries
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
@@ -31,6 +32,8 @@ __all__ = ("VirtioDevice",)
 DRIVER_OK_SECONDS = 30.0
 
 Feature = str | int
+
+T = TypeVar("T")
 
 
 class VirtioDevice:
@@ -61,19 +64,23 @@ class VirtioDevice:
         """What was offered, what the driver acknowledged, how far it went. Asking does not disturb the device.
 
         :param timeout: seconds.
+        :raises NotSupportedError: when the device was unplugged, saying so.
         :raises MonitorTimeoutError: when QEMU doesn't answer in time.
         :raises QemuExitedError: when QEMU is gone.
         """
-        return self._introspector.status(self.path, timeout)
+        return self._plugged(lambda: self._introspector.status(self.path, timeout))
 
     @property
     def history(self) -> History:
         """Every step of its device status since the machine was there, driver by driver. Asking does not disturb it.
 
+        Also once QEMU has ended: then it is what QEMU logged, which nothing confirms, as the source says.
+
+        :raises NotSupportedError: when the device was unplugged, saying so.
         :raises MonitorTimeoutError: when QEMU doesn't answer in time.
-        :raises QemuExitedError: when QEMU is gone.
+        :raises QemuExitedError: when the VM was closed; or when QEMU has ended, and had logged nothing that tells.
         """
-        return self._running.histories.history(self.path, QUERY_SECONDS)
+        return self._plugged(lambda: self._running.histories.history(self.path, QUERY_SECONDS))
 
     @property
     def stalled_at(self) -> Stage | None:
@@ -93,14 +100,19 @@ class VirtioDevice:
     def queue(self, which: int | str) -> VirtioQueue:
         """A virtqueue by index, by our short name (``"rx0"``) or by the specification's (``"receiveq1"``).
 
+        :raises UsageError: for what is neither.
         :raises UnknownNameError: naming those that there are.
         """
+        if not isinstance(which, int | str) or isinstance(which, bool):
+            raise UsageError(f"{which!r} is no queue: give its index or its name")
         queues = self.queues
         for queue in queues:
             if which in (queue.index, *queue.names):
                 return queue
-        known = [str(q.index) for q in queues] if isinstance(which, int) else [name for q in queues for name in q.names]
-        raise UnknownNameError(f"queue of {self.id}", str(which), known)
+        called = f"queue of {self.id}"
+        if isinstance(which, int):
+            raise UnknownNameError(called, str(which), remedy=_numbered(len(queues)))
+        raise UnknownNameError(called, which, [name for queue in queues for name in queue.names])
 
     def raw_queue_element(
         self, queue: int | str, index: int | None = None, *, timeout: float = QUERY_SECONDS
@@ -254,6 +266,16 @@ class VirtioDevice:
         proxy = VirtioInfo(self.path, "").proxy
         return offering_properties(self._running.qemu, proxy, features, QUERY_SECONDS) if features else {}
 
+    def _plugged(self, ask: Callable[[], T]) -> T:
+        """The answer; an error says so when the device is there no more."""
+        try:
+            return ask()
+        # QEMU's word, or that of who reads its registers.
+        except (CommandError, NotSupportedError) as error:
+            if self.path in {info.path for info in Queries(self._running.qemu).devices(QUERY_SECONDS)}:
+                raise
+            raise NotSupportedError(f"{self.id} was unplugged ({error})") from None
+
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
@@ -269,6 +291,11 @@ def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
                 "assert_negotiated('VIRTIO_F_VERSION_1', 'MRG_RXBUF')"
             )
     return features
+
+
+def _numbered(count: int) -> str:
+    """By which indices there are queues."""
+    return f"Its queues are 0..{count - 1}." if count > 1 else "It has queue 0 only." if count else "It has none."
 
 
 def _first(reasons: list[str], what: str) -> str:

@@ -32,6 +32,7 @@ OWED = frozenset(
         Stuck.BACKEND_ENDED,
         Stuck.BACKEND_STOPPED,
         Stuck.NOT_NOTICED,
+        Stuck.STAGED,
         Stuck.KICK_SUPPRESSED,
         Stuck.NOT_KICKED,
         Stuck.NOT_TAKEN,
@@ -135,15 +136,10 @@ def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callabl
 
 
 def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
-    answer = findings.devices[id]
+    answer, history = findings.devices[id], list(_history(id, findings))
     if isinstance(answer, str):
-        return Section(f"virtio: {id}", f"no answer: {answer}", {"error": answer})
+        return Section(f"virtio: {id}", "\n".join([f"no answer: {answer}", *history]), {"error": answer})
     queues = findings.queues[id]
-    history = (
-        [f"history: {line}" for line in render.status_history(findings.histories[id])]
-        if id in findings.histories
-        else []
-    )
     lines = [
         *history,
         *_pictures(answer, queues),
@@ -155,12 +151,17 @@ def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> S
     return Section(f"virtio: {id}", "\n".join(lines), _plain(answer))
 
 
+def _history(id: str, findings: Findings) -> Iterator[str]:
+    if id in findings.histories:
+        yield from (f"history: {line}" for line in render.status_history(findings.histories[id]))
+
+
 def _pictures(status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterator[str]:
     """The rings that are not idle."""
     names = device_type(status.device_id).queue_names(status.num_vqs or 0, status.host_features.bits)
     for index, queue in queues.items():
         ring = None if isinstance(queue, str) else queue.ring
-        if ring is not None and ring.desc and (ring.outstanding or ring.faults):
+        if ring is not None and ring.desc and (ring.outstanding or ring.untold or ring.faults):
             yield f"queue {index}, {names[index][0]}:"
             yield from render.ring_picture(ring)
 

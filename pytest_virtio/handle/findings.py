@@ -6,7 +6,7 @@ shown. Nothing here disturbs the VM (``introspect``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,7 +49,7 @@ class Findings:
     queues: Mapping[str, Mapping[int, Queue | str]]
     """By id and index."""
     histories: Mapping[str, History]
-    """Of the devices that are not at DRIVER_OK."""
+    """Of the devices that are not at DRIVER_OK; of all once QEMU has ended."""
     trouble: Sequence[str] = ()
     """What else could not be found out, and why."""
     run_state: str = ""
@@ -59,13 +59,15 @@ class Findings:
 def ask(running: RunningVm, deadline: Deadline) -> Findings:
     """Ask of all devices, then of their queues."""
     ids = list(running.paths)[:DEVICES_SHOWN]
+    trouble: list[str] = []
     if not running.qemu.running:
-        return Findings(dict.fromkeys(ids, "QEMU has ended"), {}, {})
+        histories = _histories(running, ids, deadline, trouble)
+        return Findings(dict.fromkeys(ids, "QEMU has ended"), {}, histories, trouble)
     devices = _devices(running, ids, deadline)
     known = {id: answer for id, answer in devices.items() if isinstance(answer, VirtioStatus)}
-    trouble: list[str] = []
     queues = _queues(running, known, deadline, trouble)
-    histories = _histories(running, known, deadline, trouble)
+    stalled = [id for id, status in known.items() if not status.driver_ok]
+    histories = _histories(running, stalled, deadline, trouble)
     return Findings(devices, queues, histories, trouble, _run_state(running, known, deadline, trouble))
 
 
@@ -132,12 +134,10 @@ def _looked_into(
     }
 
 
-def _histories(
-    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
-) -> dict[str, History]:
+def _histories(running: RunningVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
     histories: dict[str, History] = {}
-    for id, status in devices.items():
-        if not status.driver_ok and not deadline.passed():
+    for id in ids:
+        if not deadline.passed():
             try:
                 histories[id] = running.histories.history(running.paths[id], deadline.remaining())
             except Exception as error:  # noqa: BLE001 - as above

@@ -1,12 +1,14 @@
 """Whether a queue moves: the assertions of it, and the counting while a test's own code runs.
 
 Responsible for when indices are looked at, for the thread that does so in a block, and for the verdict; must not know
-where the indices lie. There is no event for a write to guest RAM: whoever waits for one looks again and again, with a
-sleep in between that leaves the processor to the guest.
+where the indices lie, nor what becomes of a count when a ring is moved (``handle.follower``). There is no event for a
+write to guest RAM: whoever waits for one looks again and again, with a sleep in between that leaves the processor to
+the guest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -15,108 +17,28 @@ from typing import TYPE_CHECKING
 
 from pytest_virtio import render
 from pytest_virtio.errors import UsageError, VirtioAssertionError, VirtioError
-from pytest_virtio.introspect.indices import Indices, indices
-from pytest_virtio.launch import QUERY_SECONDS
-from pytest_virtio.ring.progress import LONGEST_STEP, Counter, distance
+from pytest_virtio.handle.follower import Follower
+from pytest_virtio.handle.stuck import one
+from pytest_virtio.introspect.watchdog import ASK_SECONDS
+from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.ring import Ring
+from pytest_virtio.ring.progress import distance
 from pytest_virtio.vm.deadline import Deadline
 
 if TYPE_CHECKING:
     from pytest_virtio.handle.queue import VirtioQueue
 
-__all__ = ("IDLE_SECONDS", "PROGRESS_SECONDS", "ProgressBlock", "assert_idle", "wait_progress")
+__all__ = ("IDLE_SECONDS", "PROGRESS_SECONDS", "ProgressBlock", "assert_idle", "explain_stalls", "wait_progress")
 
 PROGRESS_SECONDS = 5.0
 IDLE_SECONDS = 0.2
 LOOK_SECONDS = 0.0015
 """Between two looks of somebody who waits: with what the sleep itself takes, a change is seen within 2 ms. The sleep is
 what costs, some 40 us of a processor each on a virtual machine; a look costs 2."""
-RENEW_SECONDS = 1.0
-"""How often QEMU is asked whether the ring is still where it was."""
-DOUBT_SECONDS = 0.05
-"""The same, while what is read can't be a ring's indices."""
-FASTEST = 150_000
-"""Buffers a second: more than any guest of QEMU's was seen to do."""
-SLACK = 4096
-
-
-class Follower:
-    """Counts one queue's used buffers from now on, wherever the driver moves the ring. Threads may share it.
-
-    :raises UsageError: when no driver has set the queue up.
-    :raises NotSupportedError: when its used buffers can't be counted.
-    """
-
-    def __init__(self, queue: VirtioQueue) -> None:
-        self._queue = queue
-        self._lock = threading.Lock()
-        self._indices = self._find(QUERY_SECONDS)
-        self._counter = Counter(self._indices.used)
-        self._looked = self._renewed = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long it may go without a look."""
-        return self._indices.seconds
-
-    @property
-    def source(self) -> str:
-        """Where the indices are read."""
-        return self._indices.source
-
-    @property
-    def restarts(self) -> int:
-        """How often the queue was set up anew."""
-        return self._counter.restarts
-
-    def look(self) -> int:
-        """How many buffers were used so far.
-
-        :raises VirtioError: when the VM has ended.
-        """
-        with self._lock:
-            now, wrong = time.monotonic(), self._looks_wrong()
-            if now - self._renewed >= (DOUBT_SECONDS if wrong else RENEW_SECONDS):
-                self._renew()
-            elif wrong:
-                # Most likely the ring is elsewhere: what stands here does not count until QEMU has said so.
-                return self._counter.total
-            longest = min(LONGEST_STEP, SLACK + int(FASTEST * (now - self._looked)))
-            self._looked = now
-            return self._counter.look(longest)
-
-    def renew(self) -> None:
-        """Ask QEMU now where the ring is, before a verdict."""
-        with self._lock:
-            self._renew()
-
-    def standing(self) -> tuple[int | None, int]:
-        """The avail index, None of a packed ring, and the used one."""
-        used = self._indices.used()
-        return (self._indices.avail() if self._indices.avail else None), used
-
-    def _looks_wrong(self) -> bool:
-        """Whether there are more outstanding than the ring has entries: then it is no longer a ring."""
-        avail, used = self.standing()
-        return avail is not None and distance(used, avail) > self._indices.size
-
-    def _renew(self) -> None:
-        """See whether the ring is elsewhere. One that is being set up just now is looked at again later."""
-        self._renewed = time.monotonic()
-        try:
-            found = self._find(RENEW_SECONDS)
-        except VirtioError:
-            return
-        if found.areas != self._indices.areas:
-            self._indices = found
-            self._counter.restart(found.used)
-            self._counter.look(0xFFFF)
-
-    def _find(self, timeout: float) -> Indices:
-        device = self._queue.device
-        try:
-            return indices(device._introspector, device.path, self._queue.index, timeout)
-        except UsageError as error:
-            raise type(error)(f"{_called(self._queue)}: {error}") from None
+TOO_LATE = (
+    "nothing is with the device; what it gave back before the call does not count: "
+    "put the kick into `with queue.assert_progress():`"
+)
 
 
 class ProgressBlock:
@@ -177,71 +99,99 @@ class ProgressBlock:
 
     def _judge(self, follower: Follower) -> None:
         follower.renew()
-        used = _await(self._queue, follower, self._at_least, Deadline.after(self._timeout))
+        used = _await(follower, self._at_least, Deadline.after(self._timeout))
         if used < self._at_least:
             missing = f"{_amount(used)} within {self._timeout:g} s: {used} used buffers of at least {self._at_least}"
-            raise _missing(self._queue, follower, self._before, missing)
+            raise _missing(follower, self._before, missing)
         if self._at_most is not None and used > self._at_most:
             verdict = f"too much progress: {used} used buffers of at most {self._at_most}"
-            raise _failure(self._queue, follower, self._before, verdict)
+            raise _failure(follower, self._before, verdict)
 
 
 def assert_idle(queue: VirtioQueue, seconds: float) -> None:
     """See :meth:`VirtioQueue.assert_idle`."""
-    deadline = Deadline.after(seconds)
-    follower = Follower(queue)
+    follower, deadline = _begin(queue, seconds)
     before = follower.standing()
-    used = _await(queue, follower, 1, deadline)
+    used = _await(follower, 1, deadline)
     if used:
-        raise _failure(queue, follower, before, f"not idle: {used} used buffers within {seconds:g} s")
+        raise _failure(follower, before, f"not idle: {used} used buffers within {seconds:g} s")
+    if queue.device.status().vm_running is False:
+        verdict = "whether it is idle can't be told: the VM is stopped, and so is every queue; virtio.vm.cont()"
+        raise _failure(follower, before, verdict)
 
 
 def wait_progress(queue: VirtioQueue, timeout: float) -> int:
     """See :meth:`VirtioQueue.wait_progress`."""
-    deadline = Deadline.after(timeout)
-    follower = Follower(queue)
+    follower, deadline = _begin(queue, timeout)
     before = follower.standing()
-    used = _await(queue, follower, 1, deadline)
+    used = _await(follower, 1, deadline)
     if not used:
-        raise _missing(queue, follower, before, f"no progress within {timeout:g} s: 0 used buffers of at least 1")
+        missing = f"no progress within {timeout:g} s: 0 used buffers of at least 1"
+        raise _missing(follower, before, missing, TOO_LATE)
     return used
 
 
-def _await(queue: VirtioQueue, follower: Follower, wanted: int, deadline: Deadline) -> int:
+def explain_stalls(running: RunningVm) -> None:
+    """Have a VM's watchdog, if it has one, say who owes the next move, which it can't know itself."""
+    if running.watchdog is not None:
+        running.watchdog.explain = lambda path, queue: _owed(running, path, queue, ASK_SECONDS)
+
+
+def _begin(queue: VirtioQueue, seconds: float) -> tuple[Follower, Deadline]:
+    """Begin to count. To find the ring may take longer than there is to wait, and is not part of it."""
+    Deadline.after(seconds)
+    return Follower(queue), Deadline.after(seconds)
+
+
+def _await(follower: Follower, wanted: int, deadline: Deadline) -> int:
     """Wait until so many are used; how many they are then, or at the deadline.
 
     :raises QemuExitedError: when QEMU ends.
     :raises VirtioAssertionError: when the VM's alarm sounds.
     """
     while True:
-        queue.device._running.heed(f"the wait for progress of {_called(queue)}")
+        follower.queue.device._running.heed(f"the wait for progress of {follower.called}")
         used = follower.look()
         if used >= wanted or deadline.passed():
             return used
         time.sleep(min(LOOK_SECONDS, deadline.remaining()))
 
 
-def _failure(
-    queue: VirtioQueue, follower: Follower, before: tuple[int | None, int], verdict: str
-) -> VirtioAssertionError:
-    return VirtioAssertionError("\n  ".join([f"{_called(queue)}: {verdict}", *_facts(follower, before)]))
+def _failure(follower: Follower, before: tuple[int | None, int], verdict: str) -> VirtioAssertionError:
+    return VirtioAssertionError("\n  ".join([f"{follower.called}: {verdict}", *_facts(follower, before)]))
 
 
-def _missing(
-    queue: VirtioQueue, follower: Follower, before: tuple[int | None, int], verdict: str
-) -> VirtioAssertionError:
-    """The failure of a wait for buffers: with those that have not come."""
-    error = _failure(queue, follower, before, verdict)
-    return VirtioAssertionError("\n  ".join([str(error), *_stuck(queue)]))
+def _missing(follower: Follower, before: tuple[int | None, int], verdict: str, idle: str = "") -> VirtioAssertionError:
+    """The failure of a wait for buffers: with who owes the next move, and those that have not come.
+
+    :param idle: what to say where the device has nothing to give back.
+    """
+    queue, ring = follower.queue, _ring(follower.queue)
+    owed = _owed(queue.device._running, queue.device.path, queue.index, QUERY_SECONDS)
+    hint = [idle] if idle and ring is not None and not _outstanding(ring) else []
+    picture = [line.removeprefix("  ") for line in render.ring_picture(ring)] if ring else []
+    error = _failure(follower, before, "\n  ".join([verdict, *hint, *owed]))
+    return VirtioAssertionError("\n  ".join([str(error), *picture]))
 
 
-def _stuck(queue: VirtioQueue) -> Iterator[str]:
-    """The ring with what the device has to give back; nothing where it can't be read just now."""
-    try:
-        ring = queue.ring()
-    except VirtioError:
-        return
-    yield from (line.removeprefix("  ") for line in render.ring_picture(ring))
+def _owed(running: RunningVm, path: str, queue: int, timeout: float) -> Iterator[str]:
+    """Yield who owes a queue its next move; nothing where that can't be asked just now."""
+    with contextlib.suppress(VirtioError):
+        yield from render.stuck(one(running, path, queue, timeout))
+
+
+def _ring(queue: VirtioQueue) -> Ring | None:
+    """The ring; None where it can't be read just now."""
+    with contextlib.suppress(VirtioError):
+        return queue.ring()
+    return None
+
+
+def _outstanding(ring: Ring) -> bool:
+    """Whether the device has buffers to give back, or may have."""
+    if ring.avail_idx is not None and ring.used_idx is not None:
+        return ring.avail_idx != ring.used_idx
+    return bool(ring.outstanding or ring.faults)
 
 
 def _facts(follower: Follower, before: tuple[int | None, int]) -> Iterator[str]:
@@ -262,10 +212,6 @@ def _indices(standing: tuple[int | None, int]) -> str:
 
 def _amount(used: int) -> str:
     return "too little progress" if used else "no progress"
-
-
-def _called(queue: VirtioQueue) -> str:
-    return f"{queue.device.id}.{queue.name}"
 
 
 def _check_counts(at_least: int, at_most: int | None) -> None:

@@ -77,8 +77,9 @@ class VirtioQueue:
     ) -> ProgressBlock:
         """Assert that the device gives back so many buffers in a ``with`` block, and what follows it:
         ``with queue.assert_progress(at_least=8): …``. After the block it waits until they are ``at_least``, and not for
-        more. A queue that the driver makes anew in the block is counted on from its beginning. What an exception leaves
-        is not judged. ``as progress`` has them in ``progress.used``.
+        more. A queue that the driver makes anew in the block is counted on from its beginning; what a guest's own
+        driver had back in the last 50 ms before it did so may be missed. What an exception leaves is not judged.
+        ``as progress`` has them in ``progress.used``.
 
         Rings in guest RAM are looked at, so nothing is asked of the device. Of packed rings the used descriptors are
         counted, of which VIRTIO_F_IN_ORDER has one for several buffers, every 2 ms: a ring that the guest goes around
@@ -89,22 +90,24 @@ class VirtioQueue:
         :param timeout: seconds to wait after the block.
         :raises VirtioAssertionError: with the indices before and after, and what the device has not given back.
         :raises UsageError: for numbers with which it can't fail; on entering, when no driver has set the queue up.
-        :raises NotSupportedError: on entering, of a packed ring that a vhost backend serves, and behind an IOMMU.
+        :raises NotSupportedError: on entering, of a ring that can neither be read nor asked for.
         :raises QemuExitedError: when QEMU has ended.
         """
         return ProgressBlock(self, at_least, at_most, timeout)
 
     def assert_idle(self, seconds: float = IDLE_SECONDS) -> None:
         """Assert that the device gives back no buffer for some time from now on. What the driver makes available is no
-        matter. It raises as :meth:`assert_progress` does, at once when there is one.
+        matter. It raises as :meth:`assert_progress` does, at once when there is one; and in a VM that is stopped, where
+        nobody could tell.
 
         :param seconds: how long to look.
         """
         assert_idle(self, seconds)
 
     def wait_progress(self, timeout: float = PROGRESS_SECONDS) -> int:
-        """Wait until the device gives back a buffer from now on; how many they were. It raises as
-        :meth:`assert_progress` does.
+        """Wait until the device gives back a buffer from now on; how many they were. What it gave back before the call
+        does not count: to see the answer to a kick, kick in a ``with queue.assert_progress():`` block. It raises as
+        that does.
 
         :param timeout: seconds.
         """
@@ -112,6 +115,9 @@ class VirtioQueue:
 
     def verdict(self, *, timeout: float = QUERY_SECONDS) -> QueueVerdict:
         """Who owes the queue its next move, with the facts that tell. Asking does not disturb the device.
+
+        A verdict that somebody owes something holds for 20 ms at the least: a queue that looks otherwise then, again
+        and again, is at work (``Stuck.MOVING``).
 
         :param timeout: seconds.
         :raises QemuExitedError: when QEMU is gone.
@@ -123,7 +129,9 @@ class VirtioQueue:
         nothing, and what can't be read is said in ``faults``.
 
         The device's own indices are as QEMU told them an instant before; while they move, and of a ring that a vhost
-        backend serves, an element is ``outstanding`` rather than pending or in flight.
+        backend serves, an element is ``outstanding`` rather than pending or in flight. A ring remembers no more
+        elements than it has entries: of those in flight that it has forgotten, ``untold`` is the number, and
+        ``candidates`` are what they may be.
 
         :param timeout: seconds.
         :raises DisturbingQueryError: where it can't be told whether a backend runs or is about to.

@@ -6,21 +6,28 @@ Responsible for gathering what is not known yet, for many queues at once; must n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.introspect.interrupts import interrupts
 from pytest_virtio.introspect.query import Place
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
-from pytest_virtio.model.stuck import BackendState, QueueFacts, QueueVerdict, verdict
+from pytest_virtio.model.stuck import DOUBTFUL, BackendState, QueueFacts, QueueVerdict, Stuck, settled, verdict
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("gather", "one")
+
+LOOKS = 3
+"""How often a queue is looked at again that has moved since the look before."""
+BETWEEN_SECONDS = 0.02
+"""Two looks so far apart fall into different steps of a driver, also when the host is busy and takes turns."""
 
 
 def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdict:
@@ -29,13 +36,9 @@ def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdi
     :param timeout: seconds.
     """
     deadline = Deadline.after(timeout)
-    status = running.introspector.status(path, deadline.remaining())
-    place, introspector = (path, queue), running.introspector
-    told = introspector.queue_statuses({path: status}, {path: [queue]}, deadline.remaining())[place]
-    found = told if isinstance(told, VirtQueueStatus) else None
-    rings = introspector.rings_of({path: status}, {place: found}, deadline.remaining()) if found else {}
-    decoded = {where: ring for where, ring in rings.items() if isinstance(ring, Ring)}
-    return gather(running, {path: status}, {place: found}, decoded, deadline.remaining())[place]
+    statuses, place = {path: running.introspector.status(path, deadline.remaining())}, (path, queue)
+    queues, rings = _ask(running, statuses, [place], deadline)
+    return gather(running, statuses, queues, rings, deadline.remaining())[place]
 
 
 def gather(
@@ -45,34 +48,75 @@ def gather(
     rings: Mapping[Place, Ring],
     timeout: float,
 ) -> dict[Place, QueueVerdict]:
-    """The verdict on each queue; asks QEMU for no more than how its interrupts stand.
+    """The verdict on each queue. QEMU is asked how its interrupts stand, and again about the queues of which one look
+    can't be sure.
 
     :param statuses: by path.
     :param queues: those to judge, by path and index; None where the status can't be had. ``rings`` are those of them
         that could be read.
     :param timeout: seconds.
     """
-    indices: dict[str, list[int]] = {}
-    for path, index in queues:
-        indices.setdefault(path, []).append(index)
-    # The processor of a scripted guest sleeps.
-    idle = isinstance(running.guest, ScriptedGuest)
-    told = interrupts(running.qemu, running.qemu.qtest, statuses, indices, timeout, ports=idle)
+    deadline = Deadline.after(timeout)
+    seen = _facts(running, statuses, queues, rings, deadline)
+    verdicts = {place: verdict(facts) for place, facts in seen.items()}
+    for _ in range(LOOKS):
+        unsettled = [place for place in seen if verdicts[place].stuck in DOUBTFUL | {Stuck.MOVING}]
+        if not unsettled:
+            break
+        # There is no event to wait for: it is that nothing happens which tells.
+        time.sleep(min(BETWEEN_SECONDS, deadline.remaining()))
+        now = _facts(running, statuses, *_ask(running, statuses, unsettled, deadline), deadline)
+        verdicts |= {place: settled(seen[place], now[place]) for place in unsettled}
+        seen = {place: now[place] for place in unsettled if verdicts[place].stuck is Stuck.MOVING}
+    return verdicts
+
+
+def _ask(
+    running: RunningVm, statuses: Mapping[str, VirtioStatus], places: Sequence[Place], deadline: Deadline
+) -> tuple[dict[Place, VirtQueueStatus | None], dict[Place, Ring]]:
+    """What is told of queues, and their rings as far as they can be read."""
+    introspector = running.introspector
+    told = introspector.queue_statuses(statuses, _by_path(places), deadline.remaining())
+    known = {place: answer for place, answer in told.items() if isinstance(answer, VirtQueueStatus)}
+    rings = introspector.rings_of(statuses, known, deadline.remaining()) if known else {}
+    decoded = {place: ring for place, ring in rings.items() if isinstance(ring, Ring)}
+    return {place: known.get(place) for place in places}, decoded
+
+
+def _facts(
+    running: RunningVm,
+    statuses: Mapping[str, VirtioStatus],
+    queues: Mapping[Place, VirtQueueStatus | None],
+    rings: Mapping[Place, Ring],
+    deadline: Deadline,
+) -> dict[Place, QueueFacts]:
+    indices = _by_path(queues)
+    told = interrupts(running.qemu, running.qemu.qtest, running.calm, statuses, indices, deadline.remaining())
     answered = {path: _answered(statuses[path]) for path in indices}
-    return {
-        (path, index): verdict(
-            QueueFacts(
-                status=statuses[path],
-                queue=queue,
-                ring=rings.get((path, index)),
-                answered=index in answered[path],
-                backend=_backend(running.backends.get(VirtioInfo(path, "").id)),
-                noticed=_noticed(running, VirtioInfo(path, "").id, index),
-                interrupt=told.get((path, index)),
-            )
+    found = {}
+    for (path, index), queue in queues.items():
+        id, place = VirtioInfo(path, "").id, (path, index)
+        driver = _driver_queue(running, id, index)
+        found[place] = QueueFacts(
+            status=statuses[path],
+            queue=queue,
+            ring=rings.get(place),
+            answered=index in answered[path],
+            backend=_backend(running.backends.get(id)),
+            # A driver of ours counts from the ring's beginning, and wraps as the indices of a split one do.
+            noticed=None if driver is None else driver.completed & 0xFFFF,
+            awaited=None if driver is None else len(driver.pending) - driver.staged,
+            staged=None if driver is None else driver.staged,
+            interrupt=told.get(place),
         )
-        for (path, index), queue in queues.items()
-    }
+    return found
+
+
+def _by_path(places: Iterable[Place]) -> dict[str, list[int]]:
+    indices: dict[str, list[int]] = {}
+    for path, index in places:
+        indices.setdefault(path, []).append(index)
+    return indices
 
 
 def _answered(status: VirtioStatus) -> Sequence[int]:
@@ -87,11 +131,8 @@ def _backend(daemon: Daemon | None) -> BackendState | None:
     return "stopped" if daemon.child.stopped else "running"
 
 
-def _noticed(running: RunningVm, id: str, index: int) -> int | None:
-    """The driver's own count, where the driver is ours and the ring is new with it: that of a split ring wraps as it
-    does."""
+def _driver_queue(running: RunningVm, id: str, index: int) -> DriverQueue | None:
     if not isinstance(running.guest, ScriptedGuest):
         return None
-    driver = next((driver for driver in running.guest.drivers if driver.id == id), None)
-    queue = next((queue for queue in driver.queues if queue.index == index), None) if driver else None
-    return None if queue is None else queue.completed & 0xFFFF
+    queues = (queue for driver in running.guest.drivers if driver.id == id for queue in driver.queues)
+    return next((queue for queue in queues if queue.index == index), None)

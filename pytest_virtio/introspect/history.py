@@ -5,7 +5,8 @@ not know how events are logged or worded.
 
 A pointer comes with its type only. Devices of one type are told apart by their order: QEMU resets the devices on a bus
 newest first; on virtio-mmio each has a bus of its own, and they fill from the last one down. The status that a device
-has now must be the last in its history, else the order was another. Those that are plugged in later are reset later.
+has now must be the last in its history, else the order was another; once QEMU has ended, the log alone must do. Those
+that are plugged in later are reset later.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pytest_virtio.errors import VirtioError
+from pytest_virtio.errors import QemuExitedError, VirtioError
 from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.model.history import History, StatusStep
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
@@ -34,6 +35,7 @@ KEPT = 1000
 
 TYPE_SECONDS = 10.0
 TRACE_EVENTS = "trace events"
+ENDED = "QEMU has ended"
 ATTEMPTS = 3
 """How often the status and the log are compared while a driver may be at work between the two looks."""
 
@@ -157,12 +159,19 @@ class Histories:
         """A device's history; by polling where trace events don't tell.
 
         :param timeout: seconds.
+        :raises QemuExitedError: when QEMU is gone, and neither told nor seen is how it went.
         """
         deadline = Deadline.after(timeout)
         found = self._traced(path, deadline)
         if isinstance(found, History):
             return found
-        self._status(path, deadline.remaining())
+        try:
+            self._status(path, deadline.remaining())
+        except QemuExitedError:
+            seen = self._polled.history(path, f"{found}; {ENDED}")
+            if not seen:
+                raise
+            return seen
         return self._polled.history(path, found)
 
     def _traced(self, path: str, deadline: Deadline) -> History | str:
@@ -173,23 +182,44 @@ class Histories:
         if len(peers) > 1 and not self._in_order.issuperset(peers):
             return f"in which order the {len(peers)} {type} were made is not known"
         for _ in range(ATTEMPTS):
-            now = status_value(self._status(path, deadline.remaining()).status)
+            now = self._now(path, deadline)
             trace = trace_events(*self._log.read())
-            known = trace.of_type(type)
-            pointers = [pointer for pointer in known if trace.born[pointer] < self._start]
-            if len(pointers) != len(peers):
-                return f"QEMU logged events of {len(pointers)} {type}, and there are {len(peers)}"
-            if pointers != known and self._lacks_some(trace, deadline):
-                return f"a {type} was plugged in and a device unplugged: this may be another of the same id"
-            history = trace.steps[pointers[peers.index(path)]].history(TRACE_EVENTS, full=trace.full)
-            if _agrees(history, now):
-                return _completed(history, now, trace.began)
+            found = self._found(path, trace, deadline)
+            if isinstance(found, str):
+                return found
+            if now is None:
+                return replace(found, source=f"{TRACE_EVENTS}; status not compared: {ENDED}")
+            if _agrees(found, now):
+                return _completed(found, now, trace.began)
         # The only one of its type: the driver goes on just now, or the log has no room left.
-        return history if len(peers) == 1 else f"the {len(peers)} {type} do not stand where their order says they do"
+        return found if len(peers) == 1 else f"the {len(peers)} {type} do not stand where their order says they do"
 
-    def _lacks_some(self, trace: Trace, deadline: Deadline) -> bool:
-        """Whether devices that there were are gone."""
-        return len(Queries(self._qmp).devices(deadline.remaining())) < len(trace.steps)
+    def _found(self, path: str, trace: Trace, deadline: Deadline) -> History | str:
+        """The steps that by its order are the device's, or why none are."""
+        peers, type = self._peers(path), self._types[path]
+        known = trace.of_type(type)
+        pointers = [pointer for pointer in known if trace.born[pointer] < self._start]
+        if len(pointers) != len(peers):
+            return f"QEMU logged events of {len(pointers)} {type}, and there are {len(peers)}"
+        doubt = self._doubt(trace, deadline) if pointers != known else ""
+        if doubt:
+            return f"a {type} was plugged in and {doubt}"
+        return trace.steps[pointers[peers.index(path)]].history(TRACE_EVENTS, full=trace.full)
+
+    def _now(self, path: str, deadline: Deadline) -> int | None:
+        """The status that a device has now; None once QEMU has ended."""
+        try:
+            return status_value(self._status(path, deadline.remaining()).status)
+        except QemuExitedError:
+            return None
+
+    def _doubt(self, trace: Trace, deadline: Deadline) -> str:
+        """Why a pointer may be another device's than at first; "" where all that there were are there."""
+        try:
+            there = len(Queries(self._qmp).devices(deadline.remaining()))
+        except QemuExitedError:
+            return f"whether a device was unplugged can't be asked: {ENDED}"
+        return "a device unplugged: this may be another of the same id" if there < len(trace.steps) else ""
 
     def _asked_types(self) -> dict[str, str]:
         asked = [("qom-get", {"path": path, "property": "type"}) for path in self._paths]

@@ -103,7 +103,7 @@ def _packed(told: VirtQueueStatus, memory: GuestRam) -> Indices | None:
         None,
         told.vring_num,
         PACKED_SECONDS,
-        f"used descriptors in {memory.source}, counted since the first look",
+        f"used descriptors in {memory.source}, counted from those on that stood there at the first look",
     )
 
 

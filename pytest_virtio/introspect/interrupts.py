@@ -15,6 +15,7 @@ from pytest_virtio.bus.find import find_mmio
 from pytest_virtio.bus.observed_config import QUERY_ECAM, configurations, word_reader
 from pytest_virtio.bus.observed_interrupts import interrupt_of_mmio, interrupts_of_pci
 from pytest_virtio.errors import CommandError, VirtioError
+from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.query import Place, raised
 from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.pci import PciFunction
@@ -29,25 +30,24 @@ __all__ = ("interrupts",)
 def interrupts(
     qmp: Qmp,
     wire: Qtest,
+    calm: Calm,
     statuses: Mapping[str, VirtioStatus],
     queues: Mapping[str, Sequence[int]],
     timeout: float,
-    *,
-    ports: bool = False,
 ) -> dict[Place, Interrupt]:
     """How each queue interrupts, where that is known.
 
     :param statuses: of the devices by path, as they are now.
     :param queues: indices by path.
     :param timeout: seconds.
-    :param ports: whether a pc's ports to configuration space may be used, as for :func:`.observed_config.word_reader`;
-        without them nothing is known there.
+    :param calm: whether drivers are at rest: else vectors are not looked at, and a pc's configuration space only where
+        no processor runs at all.
     """
     deadline, found = Deadline.after(timeout), dict[Place, Interrupt]()
     live = {path: queues[path] for path, status in statuses.items() if status.driver_ok and queues.get(path)}
     mmio = {path: some for path, some in live.items() if VirtioInfo(path, "").proxy == path}
     pci = {path: some for path, some in live.items() if path not in mmio}
-    for look, wanted in ((partial(_on_pci, ports=ports), pci), (_on_mmio, mmio)):
+    for look, wanted in ((partial(_on_pci, calm), pci), (_on_mmio, mmio)):
         try:
             with wire.within(deadline, "reading how devices interrupt"):
                 found.update(look(qmp, wire, wanted, deadline) if wanted else ())
@@ -58,18 +58,19 @@ def interrupts(
 
 
 def _on_pci(
-    qmp: Qmp, wire: Qtest, wanted: Mapping[str, Sequence[int]], deadline: Deadline, *, ports: bool
+    calm: Calm, qmp: Qmp, wire: Qtest, wanted: Mapping[str, Sequence[int]], deadline: Deadline
 ) -> Iterator[tuple[Place, Interrupt]]:
     pci, ecam = qmp.execute_all([(qapi.QUERY_PCI, None), QUERY_ECAM], deadline.remaining())
     functions = qapi.parse_pci(raised(pci))
-    words = word_reader(wire, functions, None if isinstance(ecam, CommandError) else raised(ecam), ports=ports)
+    words = word_reader(wire, functions, None if isinstance(ecam, CommandError) else raised(ecam), ports=calm.idle)
     by_id = {function.qdev_id: function for function in functions if function.qdev_id}
     here = {path: by_id[id] for path in wanted if (id := VirtioInfo(path, "").id) in by_id}
     if words is None:
         return
+    select = calm.wait(Deadline.after(0))
     configs = configurations(words, [_at(function) for function in here.values()])
     for path, function in here.items():
-        for queue, told in interrupts_of_pci(wire, function, configs[_at(function)], wanted[path]):
+        for queue, told in interrupts_of_pci(wire, function, configs[_at(function)], wanted[path], select=select):
             yield (path, queue), told
 
 

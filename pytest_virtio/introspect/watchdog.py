@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pytest_virtio import render
-from pytest_virtio.errors import VirtioError
+from pytest_virtio.errors import MonitorTimeoutError, VirtioError
 from pytest_virtio.introspect.indices import Indices, in_ram
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioStatus
-from pytest_virtio.ring.progress import Stillness
+from pytest_virtio.ring.progress import Stillness, distance
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.spec.ring import Areas
 from pytest_virtio.vm.alarm import Alarm
 
-__all__ = ("Watchdog",)
+__all__ = ("ASK_SECONDS", "Watchdog")
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 1.0
@@ -37,7 +42,7 @@ _Place = tuple[str, int, Areas]
 class _Account:
     """How long a queue has stood still, and its avail and used index when it last went on or had nothing to do."""
 
-    stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
+    stillness: Stillness = field(default_factory=Stillness)
     before: tuple[int | None, int | None] = None, None
 
 
@@ -65,12 +70,18 @@ class _Watched:
         avail, used = self.indices()
         if avail is None or used is None:
             return False
-        # A packed ring's indices are positions, which are equal when it is full.
-        outstanding = avail != used or (self.ram is None and bool(self.told.inuse))
-        still = self.account.stillness.look(now, used, outstanding)
+        still = self.account.stillness.look(now, used, self._outstanding(avail, used))
         if not still:
             self.account.before = avail, used
         return still >= seconds
+
+    def _outstanding(self, avail: int, used: int) -> bool:
+        """Whether the device has something to give back."""
+        if self.ram is None:
+            # A packed ring's indices are positions, which are equal when it is full.
+            return avail != used or bool(self.told.inuse)
+        # With more outstanding than it has entries it is no longer a ring: it is elsewhere, which QEMU will tell.
+        return 0 < distance(used, avail) <= self.ram.size
 
     def facts(self) -> Iterator[str]:
         """Yield the indices before and after."""
@@ -93,6 +104,8 @@ class Watchdog:
         self._asked = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pytest-virtio watchdog", daemon=True)
+        self.explain: Callable[[str, int], Iterable[str]] = lambda path, queue: ()
+        """Says in lines of text who owes a queue its next move, by the device's path and the queue's index."""
 
     def start(self) -> None:
         """Begin to watch."""
@@ -113,23 +126,30 @@ class Watchdog:
             try:
                 self._look(time.monotonic())
             except VirtioError:
-                # QEMU is gone, or hangs. Whoever waits for it says so; that it stands still is noticed as before.
+                # The VM has ended, and its RAM is no longer there. Whoever waits for it says so.
                 continue
 
     def _look(self, now: float) -> None:
         if now - self._asked >= min(ASK_SECONDS, self._seconds / 2):
-            self._ask()
-            self._asked = now
-        stalled = [place for place, watched in self._watched.items() if watched.stalled(now, self._seconds)]
+            self._ask(now)
+        stalled = self._stalled(now)
+        if stalled and not self._alarm.sounds:
+            # What was told a second ago may be of a ring that is elsewhere by now.
+            self._ask(now)
+            stalled = self._stalled(now)
         if not stalled:
             self._alarm.rest()
         elif not self._alarm.sounds:
             self._alarm.sound(self._verdict(*stalled[0]))
 
+    def _stalled(self, now: float) -> list[_Place]:
+        return [place for place, watched in self._watched.items() if watched.stalled(now, self._seconds)]
+
     def _verdict(self, path: str, queue: int, areas: Areas) -> str:
         watched = self._watched[path, queue, areas]
         what = f"stalled: no progress for {self._seconds:g} s with buffers that the device has to answer"
-        return "\n  ".join([f"{watched.name}: {what}", *watched.facts(), *self._picture(path, queue)])
+        explained, picture = self.explain(path, queue), self._picture(path, queue)
+        return "\n  ".join([f"{watched.name}: {what}", *explained, *watched.facts(), *picture])
 
     def _picture(self, path: str, queue: int) -> Iterator[str]:
         """Yield the ring with its stuck elements; nothing where it can't be had just now."""
@@ -139,23 +159,25 @@ class Watchdog:
             return
         yield from (line.removeprefix("  ") for line in render.ring_picture(ring))
 
-    def _ask(self) -> None:
-        """Find out where the rings are. One that is where it was before keeps its account; a VM that stands still has
-        none, for there nothing can go on."""
-        answers = self._introspector.statuses(self._ids, ASK_SECONDS)
-        told = {path: status for path, status in answers.items() if isinstance(status, VirtioStatus)}
-        if len(told) < len(answers):
-            return
-        up = {path: status for path, status in told.items() if status.driver_ok and status.vm_running is not False}
-        found = {key: watched for path, status in up.items() for key, watched in self._queues(path, status)}
-        self._watched = found
+    def _ask(self, now: float) -> None:
+        """Find out where the rings are. While QEMU is silent, or gone, what was known stays."""
+        self._asked = now
+        with suppress(VirtioError):
+            self._watched = dict(self._find())
+
+    def _find(self) -> Iterator[tuple[_Place, _Watched]]:
+        """Yield the queues of all devices that are there. One that is where it was before keeps its account; a VM that
+        stands still has none, for there nothing can go on."""
+        for path, status in _heard(self._introspector.statuses(self._ids, ASK_SECONDS)).items():
+            if isinstance(status, VirtioStatus) and status.driver_ok and status.vm_running is not False:
+                yield from self._queues(path, status)
 
     def _queues(self, path: str, status: VirtioStatus) -> Iterator[tuple[_Place, _Watched]]:
         type, count, offered = device_type(status.device_id), status.num_vqs or 0, status.host_features.bits
         names = type.queue_names(count, offered)
         queues = {path: type.answered_queues(count, offered)}
         memory = self._introspector.ram(ASK_SECONDS)
-        answers = self._introspector.queue_statuses({path: status}, queues, ASK_SECONDS)
+        answers = _heard(self._introspector.queue_statuses({path: status}, queues, ASK_SECONDS))
         for (_, index), told in answers.items():
             if isinstance(told, VirtQueueStatus) and told.vring_desc:
                 key = path, index, Areas(told.vring_desc, told.vring_avail, told.vring_used)
@@ -164,3 +186,14 @@ class Watchdog:
                 ram = in_ram(status, told, memory)
                 split = ram if ram is not None and ram.avail is not None else None
                 yield key, _Watched(f"{self._ids[path]}.{names[index][0]}", told, split, account)
+
+
+def _heard(answers: Mapping[K, V]) -> Mapping[K, V]:
+    """The answers, some of which may be refusals: a device that was unplugged has no status.
+
+    :raises MonitorTimeoutError: when QEMU did not answer: that says nothing of the device.
+    """
+    for answer in answers.values():
+        if isinstance(answer, MonitorTimeoutError):
+            raise answer
+    return answers

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from pytest_virtio.spec.status import status_names
+from pytest_virtio.spec.status import INITIALISATION_ORDER, status_names
 
 __all__ = ("History", "StatusStep", "finished", "passes_of_last_driver")
 
@@ -37,6 +37,12 @@ class StatusStep:
         """A driver finished its set-up, and neither side gave up."""
         return "DRIVER_OK" in self.status and not self.status & {"FAILED", "NEEDS_RESET"}
 
+    def __str__(self) -> str:
+        """``0.0312 s: ACKNOWLEDGE DRIVER``: the bits in the order in which a driver sets them, others behind."""
+        known = [flag.name for flag in INITIALISATION_ORDER if flag.name in self.status]
+        names = [*known, *sorted(self.status.difference(known))]
+        return f"{self.seconds:.4f} s: {' '.join(names) or ('machine reset' if self.by_machine else 'reset')}"
+
 
 @dataclass(frozen=True, slots=True)
 class History(Sequence[StatusStep]):
@@ -46,8 +52,8 @@ class History(Sequence[StatusStep]):
     were seen.
 
     :param steps: the last of them.
-    :param source: by which way they were recorded: ``"trace events"``, or ``"polling…"`` with the reason, where steps
-        between two looks are missed.
+    :param source: by which way they were recorded: ``"trace events"``, with more words once QEMU has ended and they
+        can't be compared with the status; or ``"polling…"`` with the reason, where steps between two looks are missed.
     :param dropped: how many older steps are not kept.
     :param full: the log was full: newer steps are not known.
     """
@@ -66,6 +72,12 @@ class History(Sequence[StatusStep]):
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def __str__(self) -> str:
+        """A line for each step, between lines that say what is missing, and one with the source."""
+        older = [f"({self.dropped} older steps are not kept)"] if self.dropped else []
+        newer = ["(the log is full: newer steps are not known)"] if self.full else []
+        return "\n".join([*older, *map(str, self.steps), *newer, f"source: {self.source}"])
 
     @property
     def polled(self) -> bool:

@@ -12,9 +12,10 @@ from pytest_virtio.model.queue import VirtioRingDesc
 
 __all__ = ("ElementState", "Ring", "RingElement")
 
-ElementState = Literal["pending", "in_flight", "outstanding", "used"]
+ElementState = Literal["pending", "in_flight", "outstanding", "candidate", "used"]
 """``pending``: made available, and the device has not taken it. ``in_flight``: taken, and not given back.
-``outstanding``: one of these two; nobody tells which. ``used``: given back."""
+``outstanding``: one of these two; nobody tells which. ``candidate``: perhaps in flight, perhaps given back. ``used``:
+given back."""
 
 
 class RingElement(NamedTuple):
@@ -54,6 +55,10 @@ class Ring:
     :param used_event: with EVENT_IDX, the used index at which the driver wants to be interrupted; likewise
         ``avail_event`` the avail index at which the device wants to be kicked. Packed: position, if so asked for.
     :param elements: outstanding ones first, oldest first; then used ones, the newest first.
+    :param untold: how many more are in flight (without ``last_avail_idx``: outstanding) of which the rings no longer
+        tell which they are.
+    :param candidates: the likeliest of those that these may be, the newest first. What has been in flight for longer
+        than the avail ring remembers is not among them.
     :param faults: what is wrong with the ring itself, in words.
     :param source: by which way it was read.
     """
@@ -73,6 +78,8 @@ class Ring:
     used_event: int | None = None
     avail_event: int | None = None
     elements: tuple[RingElement, ...] = ()
+    untold: int = 0
+    candidates: tuple[RingElement, ...] = ()
     faults: tuple[str, ...] = ()
     source: str
 

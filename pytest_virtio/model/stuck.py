@@ -16,7 +16,7 @@ from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
 
-__all__ = ("BackendState", "QueueFacts", "QueueVerdict", "Stuck", "verdict")
+__all__ = ("DOUBTFUL", "BackendState", "QueueFacts", "QueueVerdict", "Stuck", "settled", "verdict")
 
 BackendState = Literal["running", "stopped", "ended"]
 """Of the vhost backend's process: ``stopped`` is by a signal or a debugger."""
@@ -33,14 +33,31 @@ class Stuck(Enum):
     NOT_LIVE = "the driver has not finished its set-up"
     NOT_ENABLED = "the driver has not set up this queue"
     NOT_NOTICED = "the device gave buffers back, and the driver has not noticed"
+    STAGED = "requests were submitted to the driver, and kick() was not called for them"
     NOTHING_SUBMITTED = "the driver has submitted nothing that is not answered"
-    KEPT = "the device keeps buffers until something happens: nobody is stuck"
+    KEPT = "the device keeps buffers until something happens"
+    KEPT_OR_NOT_KICKED = "the device keeps buffers until something happens, or waits for a kick, which it asked for"
     KICK_SUPPRESSED = "the driver submitted, and the device, which asked for no kick, has not looked"
     NOT_KICKED = "the driver submitted, and the device has not looked: it was not kicked, or did not heed it"
     NOT_TAKEN = "the device has seen what is available, and has not taken it"
     IN_FLIGHT = "the device took requests and has not given them back"
     WITH_DEVICE = "buffers are the device's; whether it has taken them is not known"
+    MOVING = "the queue moves: it was never twice the same"
     UNKNOWN = "not known: the facts do not tell"
+
+
+DOUBTFUL = frozenset(
+    {
+        Stuck.NOT_NOTICED,
+        Stuck.STAGED,
+        Stuck.KICK_SUPPRESSED,
+        Stuck.NOT_KICKED,
+        Stuck.NOT_TAKEN,
+        Stuck.IN_FLIGHT,
+        Stuck.WITH_DEVICE,
+    }
+)
+"""Verdicts that one look can't be sure of: it may have fallen between two steps of a driver and a device at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +68,10 @@ class QueueFacts:
     :param ring: as it lies in guest RAM.
     :param answered: whether the device gives buffers back as soon as it can; others it keeps until something happens.
     :param backend: the vhost backend's process; None also where there is none.
-    :param noticed: the used index up to which the driver has taken buffers back, free-running over 16 bits.
+    :param noticed: the used index up to which the driver has taken buffers back, free-running over 16 bits; nothing is
+        made of it for a packed ring, which has no such index.
+    :param awaited: how many chains the driver has kicked the device for and not taken back.
+    :param staged: how many were submitted to it and not kicked for.
     :param interrupt: how the device reaches the driver.
     """
 
@@ -61,6 +81,8 @@ class QueueFacts:
     answered: bool | None = None
     backend: BackendState | None = None
     noticed: int | None = None
+    awaited: int | None = None
+    staged: int | None = None
     interrupt: Interrupt | None = None
 
 
@@ -74,19 +96,32 @@ class QueueVerdict:
     stuck: Stuck
     evidence: tuple[tuple[str, object], ...] = ()
 
+    def __str__(self) -> str:
+        """The verdict in a line, and its evidence in one below."""
+        told = ", ".join(f"{name} {_plain(value)}" for name, value in self.evidence)
+        return f"{self.stuck.value}\n  {told}" if told else self.stuck.value
+
 
 def verdict(facts: QueueFacts) -> QueueVerdict:
     """Decide who owes the next move, by one look.
 
-    A look is a moment: of a driver at work it may find buffers that are given back, or an interrupt that stands, a
-    moment before the driver takes them, and ``NOT_NOTICED`` is true then too. Only one that stays the same says that
-    the driver is stuck.
+    A look is a moment, and what is told of the device and what stands in RAM are of two: while driver and device are at
+    work, the ``DOUBTFUL`` verdicts may blame one who is about to do his part. See :func:`settled`.
     """
     for judge in _JUDGES:
         stuck = judge(facts)
         if stuck is not None:
             return QueueVerdict(stuck, tuple(_evidence(stuck, facts)))
     return QueueVerdict(Stuck.UNKNOWN, tuple(_evidence(Stuck.UNKNOWN, facts)))
+
+
+def settled(before: QueueFacts, after: QueueFacts) -> QueueVerdict:
+    """Decide by two looks, some milliseconds apart. A verdict stands if nothing has moved in between; then all that was
+    told is of one moment too. What is known no more at the second look is no movement."""
+    now = verdict(after)
+    seen = [(name, old, new) for (name, old), (_, new) in zip(_picture(before), _picture(after), strict=True)]
+    moved = [(name, f"{old}, then {new}") for name, old, new in seen if None not in (old, new) and old != new]
+    return QueueVerdict(Stuck.MOVING, tuple(moved)) if moved and now.stuck in DOUBTFUL else now
 
 
 def _surroundings(facts: QueueFacts) -> Stuck | None:
@@ -110,28 +145,46 @@ def _set_up(facts: QueueFacts) -> Stuck | None:
 
 def _driver(facts: QueueFacts) -> Stuck | None:
     """The driver's side of what was given back. One that polls may have noticed in spite of a masked vector."""
-    used = _used(facts)
-    if used is not None and facts.noticed is not None:
-        unnoticed = used != facts.noticed
-    else:
+    unnoticed = _unnoticed(facts)
+    if unnoticed is None:
         unnoticed = facts.interrupt is not None and facts.interrupt.untaken and _is_due(facts)
-    if unnoticed:
-        return Stuck.NOT_NOTICED
-    return Stuck.NOTHING_SUBMITTED if _outstanding(facts) == 0 else None
+    return Stuck.NOT_NOTICED if unnoticed else None
+
+
+def _unnoticed(facts: QueueFacts) -> bool | None:
+    """Whether the driver's own count lags behind the ring; None where either is not known."""
+    used, ring = _used(facts), facts.ring
+    if used is not None and facts.noticed is not None:
+        return used != facts.noticed
+    if facts.awaited is None or ring is None or ring.faults or not _is_packed(facts):
+        return None
+    return facts.awaited > len(ring.outstanding)
 
 
 def _is_due(facts: QueueFacts) -> bool:
     """Whether an interrupt that nobody took can be this queue's, for queues share INTx, and often vectors: not if it
     has given nothing back yet, if the driver wants none, or if it wants one at the next buffer only, which it says
-    when it has taken all others (virtio 1.3 section 2.7.7)."""
-    ring, used = facts.ring, _used(facts)
+    when it has taken all others (virtio 1.3 sections 2.7.7 and 2.8.10; of a packed ring both are positions)."""
+    ring, used = facts.ring, _used_or_position(facts)
     if ring is None or used is None:
         return True
-    return bool(used) and ring.no_interrupt is not True and ring.used_event != used
+    has_used = bool(used or ring.in_state("used"))
+    return has_used and ring.no_interrupt is not True and ring.used_event != used
+
+
+def _nothing(facts: QueueFacts) -> Stuck | None:
+    outstanding = _outstanding(facts)
+    if facts.staged and outstanding is not None:
+        return Stuck.STAGED
+    return Stuck.NOTHING_SUBMITTED if outstanding == 0 else None
 
 
 def _kept(facts: QueueFacts) -> Stuck | None:
-    return Stuck.KEPT if facts.answered is False and _outstanding(facts) else None
+    if facts.answered is not False or not _outstanding(facts):
+        return None
+    # A device that has no use for more buffers does not look for them when it is kicked either.
+    waits = _seen(facts) is False and _wants_kick(facts) is True
+    return Stuck.KEPT_OR_NOT_KICKED if waits else Stuck.KEPT
 
 
 def _with_the_device(facts: QueueFacts) -> Stuck | None:
@@ -153,15 +206,20 @@ _JUDGES: tuple[Callable[[QueueFacts], Stuck | None], ...] = (
     _set_up,
     _with_the_device,
     _driver,
+    _nothing,
     _kept,
 )
 
 
 def _used(facts: QueueFacts) -> int | None:
-    """The device's used index, free-running."""
+    """The device's used index, free-running. A packed ring has none: what is told of it is a position (2.8.1)."""
+    return None if _is_packed(facts) else _used_or_position(facts)
+
+
+def _used_or_position(facts: QueueFacts) -> int | None:
     if facts.ring is not None and facts.ring.used_idx is not None:
         return facts.ring.used_idx
-    return facts.queue.used_idx if facts.queue is not None and not _is_packed(facts) else None
+    return facts.queue.used_idx if facts.queue is not None else None
 
 
 def _outstanding(facts: QueueFacts) -> int | None:
@@ -170,7 +228,7 @@ def _outstanding(facts: QueueFacts) -> int | None:
     if ring is not None and ring.avail_idx is not None and ring.used_idx is not None:
         return ring.avail_idx - ring.used_idx & 0xFFFF
     if ring is not None and not ring.faults:
-        return len(ring.outstanding)
+        return len(ring.outstanding) + ring.untold
     return queue.inuse or None if queue is not None else None
 
 
@@ -222,7 +280,7 @@ def _evidence(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
     """The facts that this verdict rests on, less those that are not known."""
     told: Iterable[tuple[str, object]]
     if stuck in _OF_SURROUNDINGS:
-        told = [("backend", facts.backend), ("vm_running", facts.status.vm_running)]
+        told = [("backend", facts.backend), ("vm_running", facts.status.vm_running), *_of_ring(facts)]
     elif stuck in _OF_DEVICE:
         told = [("status", ", ".join(sorted(facts.status.status)) or "0"), ("broken", facts.status.broken)]
     elif stuck is Stuck.NOT_ENABLED:
@@ -238,7 +296,7 @@ def _of_ring(facts: QueueFacts) -> Iterator[tuple[str, object]]:
     yield "avail_idx", ring.avail_idx if ring else None
     yield "last_avail_idx", queue.last_avail_idx if queue else None
     yield "shadow_avail_idx", queue.shadow_avail_idx if queue else None
-    yield "used_idx", _used(facts)
+    yield "used_idx", _used_or_position(facts)
     yield "inuse", queue.inuse if queue else None
     yield "avail_event", ring.avail_event if ring else None
     yield "no_notify", ring.no_notify if ring else None
@@ -246,7 +304,9 @@ def _of_ring(facts: QueueFacts) -> Iterator[tuple[str, object]]:
 
 def _of_driver(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
     """How far it has noticed, and why it may not have."""
-    yield "noticed", facts.noticed
+    yield "noticed", None if _is_packed(facts) else facts.noticed
+    yield "awaited", facts.awaited
+    yield "staged", facts.staged or None
     if stuck not in (Stuck.NOT_NOTICED, Stuck.NOTHING_SUBMITTED, Stuck.UNKNOWN):
         return
     yield "no_interrupt", facts.ring.no_interrupt if facts.ring else None
@@ -258,3 +318,21 @@ def _of_driver(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
 def _of_backend(facts: QueueFacts) -> Iterator[tuple[str, object]]:
     yield "backend", facts.backend
     yield "vhost_started", facts.status.vhost_started or None
+
+
+def _picture(facts: QueueFacts) -> Iterator[tuple[str, object]]:
+    """What changes whenever driver or device moves."""
+    ring, queue = facts.ring, facts.queue
+    yield "avail_idx", ring.avail_idx if ring else None
+    yield "used_idx", ring.used_idx if ring else None
+    yield "outstanding", len(ring.outstanding) if ring and ring.packed else None
+    yield "last_avail_idx", queue.last_avail_idx if queue else None
+    yield "shadow_avail_idx", queue.shadow_avail_idx if queue else None
+    yield "the device's used_idx", queue.used_idx if queue else None
+    yield "inuse", queue.inuse if queue else None
+    yield "noticed", facts.noticed
+    yield "staged", facts.staged
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

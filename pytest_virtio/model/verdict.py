@@ -17,10 +17,10 @@ __all__ = ("Fault", "FeatureFault", "Stage", "missing_features", "stage", "unwan
 
 
 class Stage(Enum):
-    """How far initialisation went (virtio 1.3 section 3.1); the value says it in plain words."""
+    """How far initialisation has come (virtio 1.3 section 3.1), in plain words. An earlier driver may have let go."""
 
-    RESET = "reset: no driver has touched the device"
-    ACKNOWLEDGE = "ACKNOWLEDGE only: the guest noticed the device, and no driver took it"
+    RESET = "reset: no driver has the device"
+    ACKNOWLEDGE = "ACKNOWLEDGE only: the guest has noticed the device, and no driver has it"
     DRIVER = "DRIVER: a driver took the device, and the features are not settled yet"
     FEATURES_OK = "FEATURES_OK: the features are settled, and the driver never finished its set-up"
     DRIVER_OK = "DRIVER_OK: the driver finished its set-up"

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_virtio.errors import MissingError, UsageError, VirtioAssertionError
 from pytest_virtio.handle import Virtio
+from pytest_virtio.handle.progress import explain_stalls
 from pytest_virtio.launch import launch
 from pytest_virtio.plugin.carried import carry
 from pytest_virtio.plugin.lint import check
@@ -75,6 +76,7 @@ class _Block:
         try:
             virtio = self._virtio = Virtio(running)
             self._session.add(virtio)
+            explain_stalls(running)
             running.await_ready()
         except BaseException as error:
             self.__exit__(type(error), error, None)

@@ -11,7 +11,7 @@ from typing import Final
 from pytest_virtio.model.conformance import Breach
 from pytest_virtio.model.history import History, StatusStep
 from pytest_virtio.model.stuck import QueueVerdict
-from pytest_virtio.render.text import safe
+from pytest_virtio.render.text import escape, safe
 from pytest_virtio.spec.status import INITIALISATION_ORDER
 
 __all__ = ("breaches", "status_history", "stuck")
@@ -53,16 +53,10 @@ def _in_order(name: str) -> int:
 
 def stuck(verdict: QueueVerdict) -> Iterator[str]:
     """Yield who owes a queue its next move, then the facts that tell it."""
-    yield verdict.stuck.value
-    if verdict.evidence:
-        yield "  " + ", ".join(f"{name} {_value(value)}" for name, value in verdict.evidence)
+    yield from (escape(line) for line in str(verdict).splitlines())
 
 
 def breaches(found: Iterable[Breach]) -> Iterator[str]:
     """Yield a line for each broken rule, its section last."""
     for breach in found:
         yield f"{safe(breach.words)} ({breach.document} section {breach.section})"
-
-
-def _value(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else safe(str(value))

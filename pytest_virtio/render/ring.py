@@ -29,6 +29,7 @@ def ring_picture(ring: Ring) -> Iterator[str]:
     yield f"  ring ({kind}, {ring.num} entries): {', '.join([*_indices(ring), *_counts(ring)])}"
     for state, words in _WORDS.items():
         yield from _elements(ring.in_state(state), words)
+    yield from _elements(ring.candidates, "perhaps")
     for fault in ring.faults:
         yield f"    wrong: {safe(fault)}"
 
@@ -45,9 +46,20 @@ def _indices(ring: Ring) -> Iterator[str]:
 
 
 def _counts(ring: Ring) -> Iterator[str]:
-    counted = [(len(ring.in_state(state)), words) for state, words in _WORDS.items()]
-    some = [f"{count} {words}" for count, words in counted if count]
-    yield from some or ["idle"]
+    some = [f"{len(ring.in_state(state))} {words}" for state, words in _WORDS.items() if ring.in_state(state)]
+    if ring.untold:
+        some.append(f"{ring.untold} {_untold(ring)}")
+    yield from some or ([] if _is_in_doubt(ring) else ["idle"])
+
+
+def _untold(ring: Ring) -> str:
+    words = _WORDS["outstanding" if ring.last_avail_idx is None else "in_flight"]
+    return f"{words} ({'which one' if ring.untold == 1 else 'which ones'} the rings no longer tell)"
+
+
+def _is_in_doubt(ring: Ring) -> bool:
+    """Whether there may be elements although none was found."""
+    return bool(ring.faults) if ring.avail_idx is None else ring.avail_idx != ring.used_idx
 
 
 def _elements(elements: tuple[RingElement, ...], words: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ they follow from the device's positions and from what it has marked used, and wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_virtio.model.ring import ElementState, Ring, RingElement
 from pytest_virtio.ring.chains import Chain, Tables
@@ -47,11 +47,21 @@ class _Stretch:
 def decode(memory: ReadableMemory, told: Told) -> Ring:
     """Decode a ring of 1 to 32768 entries."""
     try:
-        data, faults = _read(memory, told)
-        events = [_event(memory, told, area, faults) for area in (told.areas.driver, told.areas.device)]
+        for _ in range(TRIES):
+            data, steady = _read(memory, told)
+            ring = _ring(memory, told, data)
+            # Its indirect tables are looked into last; the driver keeps them until the device gives something back.
+            if steady and _is_unused(memory, told, data):
+                return ring
     except Area as why:
         return told.ring(faults=(str(why),))
-    elements = _elements(_Descriptors(Tables(memory), data), told, faults)
+    return replace(ring, faults=(*ring.faults, f"it changed while it was read, {TRIES} times"))
+
+
+def _ring(memory: ReadableMemory, told: Told, data: bytes) -> Ring:
+    faults: list[str] = []
+    events = [_event(memory, told, area, faults) for area in (told.areas.driver, told.areas.device)]
+    elements, untold = _elements(_Descriptors(Tables(memory), data), told, faults)
     (no_interrupt, used_event), (no_notify, avail_event) = events
     return told.ring(
         used_idx=told.used_idx,
@@ -60,19 +70,25 @@ def decode(memory: ReadableMemory, told: Told) -> Ring:
         used_event=used_event,
         avail_event=avail_event,
         elements=tuple(elements),
+        untold=untold,
         faults=tuple(faults),
     )
 
 
-def _read(memory: ReadableMemory, told: Told) -> tuple[bytes, list[str]]:
-    """The descriptor ring; there is no index whose standing still would show that all is of one moment."""
+def _read(memory: ReadableMemory, told: Told) -> tuple[bytes, bool]:
+    """The descriptor ring, and whether it is of one moment: there is no index whose standing still would show that."""
     what = "the descriptor ring", told.areas.descriptors, DESCRIPTOR_SIZE * told.num
     data = read_area(memory, *what)
-    for _ in range(TRIES):
-        before, data = data, read_area(memory, *what)
-        if data == before:
-            return data, []
-    return data, [f"it changed while it was read, {TRIES} times"]
+    return data, read_area(memory, *what) == data
+
+
+def _is_unused(memory: ReadableMemory, told: Told, data: bytes) -> bool:
+    """Whether the device has given nothing back since: it would have written that where its used index is (2.8.6)."""
+    if told.used_idx is None or told.used_idx >= told.num:
+        return True
+    offset = DESCRIPTOR_SIZE * told.used_idx
+    now = read_area(memory, "the descriptor ring", told.areas.descriptors + offset, DESCRIPTOR_SIZE)
+    return now == data[offset : offset + DESCRIPTOR_SIZE]
 
 
 def _event(memory: ReadableMemory, told: Told, area: int, faults: list[str]) -> tuple[bool | None, int | None]:
@@ -152,28 +168,29 @@ class _Descriptors:
                 yield RingElement(id, before % self.num, "used", (), False, length)
 
 
-def _elements(descriptors: _Descriptors, told: Told, faults: list[str]) -> list[RingElement]:
+def _elements(descriptors: _Descriptors, told: Told, faults: list[str]) -> tuple[list[RingElement], int]:
+    """The elements, and how many more are in flight of which the ring no longer tells."""
     used_idx, last = told.used_idx, told.last_avail_idx
     if used_idx is None or last is None:
         faults.append("the device's positions and wrap counters are not told: neither is what is outstanding")
-        return []
+        return [], 0
     if max(used_idx, last) >= told.num:
         faults.append(f"used_idx {used_idx} and last_avail_idx {last} are positions in a ring of {told.num}")
-        return []
+        return [], 0
     place = descriptors.wrap_at(used_idx)
     taken = (last - used_idx) % told.num
     if taken == 0 and told.inuse:
         taken = told.num
-    in_flight = _in_flight(descriptors, told, place, taken, faults)
+    in_flight, untold = _in_flight(descriptors, told, place, taken, faults)
     pending = descriptors.chains((place + taken) % (2 * told.num), told.num - taken, "pending")
-    return [*in_flight, *pending.elements, *descriptors.used(place)]
+    return [*in_flight, *pending.elements, *descriptors.used(place)], untold
 
 
 def _in_flight(
     descriptors: _Descriptors, told: Told, place: int, taken: int, faults: list[str]
-) -> tuple[RingElement, ...]:
-    """What the device has taken. It writes what it gives back over the first descriptors that it took, so of chains
-    that it gave back in another order nothing may be left."""
+) -> tuple[tuple[RingElement, ...], int]:
+    """What the device has taken, and how much more of it there is. It writes what it gives back over the first
+    descriptors that it took, so of chains that it gave back in another order nothing may be left."""
     stretch = descriptors.chains(place, taken, "in_flight")
     elements = stretch.elements
     if not told.in_order:
@@ -181,7 +198,6 @@ def _in_flight(
         ids = [element.head for element in elements]
         elements = tuple(e for e in elements if e.head not in back and ids.count(e.head) == 1)
     missing = (len(stretch.elements) if told.inuse is None else told.inuse) - len(elements)
-    if missing > 0 or stretch.end != place + taken:
-        more = f"{missing} more are" if missing > 0 else "more may be"
-        faults.append(f"{more} in flight; which ones is not told")
-    return elements
+    if missing <= 0 and stretch.end != place + taken:
+        faults.append("more may be in flight; which ones is not told")
+    return elements, max(missing, 0)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from pytest_virtio.model.ring import ElementState, Ring, RingElement
 from pytest_virtio.ring.chains import SplitChains, Tables
-from pytest_virtio.ring.outstanding import IDX, held
+from pytest_virtio.ring.outstanding import IDX, candidates, held
 from pytest_virtio.ring.told import Area, ReadableMemory, Told, read_area
 from pytest_virtio.spec.ring import (
     DESCRIPTOR_SIZE,
@@ -26,8 +27,11 @@ __all__ = ("decode", "decode_slot")
 
 TRIES = 4
 """How often a ring is read that changes meanwhile."""
+CANDIDATES = 8
+"""Elements that are shown for those of which the rings do not tell which they are."""
 _HEADER = 4
 """Bytes of flags and idx, in either ring."""
+_ORDERS = {"little": "<", "big": ">"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +54,44 @@ def decode(memory: ReadableMemory, told: Told) -> Ring:
     """Decode a ring of 1 to 32768 entries."""
     try:
         seen, faults = _read(memory, told)
+        return _checked(memory, told, seen, _ring(_chains(memory, told, seen), told, seen, faults))
     except Area as why:
         return told.ring(faults=(str(why),))
-    return _ring(_chains(memory, told, seen), told, seen, faults)
 
 
 def decode_slot(memory: ReadableMemory, told: Told, slot: int) -> tuple[Ring, RingElement | None]:
     """Decode a ring, and the chain of a slot of the avail ring."""
     try:
         seen, faults = _read(memory, told)
+        ring = _ring(_chains(memory, told, seen), told, seen, faults)
+        place = slot % told.num
+        known = (element for element in ring.outstanding if element.slot == place)
+        element = next(known, _chains(memory, told, seen).element(seen.heads[place], place, "outstanding"))
+        return _checked(memory, told, seen, ring), _settled(element, _given_back(memory, told, seen))
     except Area as why:
         return told.ring(faults=(str(why),)), None
-    ring = _ring(_chains(memory, told, seen), told, seen, faults)
-    place = slot % told.num
-    known = (element for element in ring.outstanding if element.slot == place)
-    return ring, next(known, _chains(memory, told, seen).element(seen.heads[place], place, "outstanding"))
+
+
+def _checked(memory: ReadableMemory, told: Told, seen: _Seen, ring: Ring) -> Ring:
+    back = _given_back(memory, told, seen)
+    if not back:
+        return ring
+    elements, perhaps = (tuple(_settled(one, back) for one in some) for some in (ring.elements, ring.candidates))
+    return replace(ring, elements=elements, candidates=perhaps)
+
+
+def _settled(element: RingElement, back: AbstractSet[int]) -> RingElement:
+    """An element, less what an indirect table said that the driver may have freed before it was read: tables are read
+    last, and the driver keeps them until the device gives their chains back."""
+    return element._replace(descs=(), faults=()) if element.indirect and element.head in back else element
+
+
+def _given_back(memory: ReadableMemory, told: Told, seen: _Seen) -> AbstractSet[int]:
+    """The heads of what the device has given back since the areas were read."""
+    used = read_area(memory, "the used ring", told.areas.device, avail_event_offset(told.num) + 2)
+    _, used_idx, *pairs, _ = struct.unpack(f"{_ORDERS[told.order]}2H{2 * told.num}IH", used)
+    count = min(_distance(seen.used_idx, used_idx), told.num)
+    return {pairs[2 * (seen.used_idx + n & IDX) % (2 * told.num)] for n in range(count)}
 
 
 def _chains(memory: ReadableMemory, told: Told, seen: _Seen) -> SplitChains:
@@ -100,7 +127,7 @@ def _headers(memory: ReadableMemory, told: Told) -> tuple[bytes, bytes]:
 
 
 def _parsed(told: Told, table: bytes, avail: bytes, used: bytes) -> _Seen:
-    order, num = "<" if told.order == "little" else ">", told.num
+    order, num = _ORDERS[told.order], told.num
     avail_flags, avail_idx, *heads, used_event = struct.unpack(f"{order}{num + 3}H", avail)
     used_flags, used_idx, *pairs, avail_event = struct.unpack(f"{order}2H{2 * num}IH", used)
     return _Seen(
@@ -119,7 +146,10 @@ def _parsed(told: Told, table: bytes, avail: bytes, used: bytes) -> _Seen:
 
 def _ring(chains: SplitChains, told: Told, seen: _Seen, faults: list[str]) -> Ring:
     taken = _taken(told, seen, faults)
-    elements = [*_outstanding(chains, told, seen, taken, faults), *_used(seen, told.num)]
+    places, untold = _outstanding(told, seen, taken, faults)
+    # The candidates last: what shares a descriptor with these is none.
+    outstanding = [chains.element(seen.heads[slot], slot, state) for slot, state in places]
+    perhaps = _candidates(chains, told, seen, untold)
     return told.ring(
         avail_idx=seen.avail_idx,
         used_idx=seen.used_idx,
@@ -128,7 +158,9 @@ def _ring(chains: SplitChains, told: Told, seen: _Seen, faults: list[str]) -> Ri
         no_notify=bool(seen.used_flags & UsedFlag.NO_NOTIFY),
         used_event=seen.used_event if told.event_idx else None,
         avail_event=seen.avail_event if told.event_idx else None,
-        elements=tuple(elements),
+        elements=(*outstanding, *_used(seen, told.num)),
+        untold=untold,
+        candidates=tuple(perhaps),
         faults=tuple(faults),
     )
 
@@ -146,22 +178,33 @@ def _taken(told: Told, seen: _Seen, faults: list[str]) -> int | None:
 
 
 def _outstanding(
-    chains: SplitChains, told: Told, seen: _Seen, taken: int | None, faults: list[str]
-) -> Iterator[RingElement]:
+    told: Told, seen: _Seen, taken: int | None, faults: list[str]
+) -> tuple[list[tuple[int, ElementState]], int]:
+    """The slots of what is outstanding, oldest first, and how many more are, of which it is not told."""
     gap = _distance(seen.used_idx, seen.avail_idx)
     if gap > told.num:
         faults.append(f"avail idx {seen.avail_idx} is {gap} ahead of used idx {seen.used_idx}, in a ring of {told.num}")
-        return
+        return [], 0
     end = seen.avail_idx if taken is None else taken
     count = _distance(seen.used_idx, end)
     indices = _held(told, seen, count, told.num - gap)
-    if indices is None:
-        faults.append(f"{count} {'are outstanding' if taken is None else 'are in flight'}; which ones is not told")
     state: ElementState = "outstanding" if taken is None else "in_flight"
-    places = [(index, state) for index in indices or ()]
-    for index, named in [*places, *((end + n & IDX, "pending") for n in range(_distance(end, seen.avail_idx)))]:
+    places = [(index % told.num, state) for index in indices or ()]
+    places += [((end + n & IDX) % told.num, "pending") for n in range(_distance(end, seen.avail_idx))]
+    return places, count if indices is None else 0
+
+
+def _candidates(chains: SplitChains, told: Told, seen: _Seen, untold: int) -> Iterator[RingElement]:
+    """What may be outstanding, the newest first: with one request at a time, most likely the first. What is no longer
+    whole, for its descriptors or its table are used anew, has come back."""
+    if not untold:
+        return
+    room = told.num - _distance(seen.used_idx, seen.avail_idx)
+    for index in candidates(seen.heads, seen.ids, seen.used_idx, untold, room)[:CANDIDATES]:
         slot = index % told.num
-        yield chains.element(seen.heads[slot], slot, named)
+        element = chains.element(seen.heads[slot], slot, "candidate")
+        if not element.faults:
+            yield element
 
 
 def _held(told: Told, seen: _Seen, count: int, room: int) -> list[int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ("IDX", "held")
+__all__ = ("IDX", "candidates", "held")
 
 IDX = 0xFFFF
 """Indices are free-running numbers of 16 bits (virtio 1.3 sections 2.7.6 and 2.7.8)."""
@@ -25,19 +25,30 @@ def held(heads: Sequence[int], ids: Sequence[int], used_idx: int, count: int, ro
     :param room: how many entries before ``used_idx`` the avail ring still has.
     :return: None when the rings do not prove it.
     """
-    size = len(heads)
-    if not room and len(set(heads)) == size:
+    if not room and len(set(heads)) == len(heads):
         # The driver has given away all the heads that there are, each once.
         return [used_idx + index & IDX for index in range(count)]
-    # Indices from here on are relative to used_idx: avail's run from -room to beyond, used ones from -size to -1.
-    avail = {index: heads[(used_idx + index & IDX) % size] for index in range(-room, size - room)}
-    used = {index: ids[(used_idx + index & IDX) % size] for index in range(-size, 0)}
+    avail, used = _laps(heads, ids, used_idx, room)
     if _is_first_lap(ids, used_idx, room):
         used = {index: id for index, id in used.items() if index >= -used_idx}
         found = _by_counting(avail, used, count)
     else:
         found = _proven(avail, used, count)
     return None if len(found) != count else [used_idx + index & IDX for index in sorted(found)]
+
+
+def candidates(heads: Sequence[int], ids: Sequence[int], used_idx: int, count: int, room: int) -> list[int]:
+    """The avail indices of all heads, of those that the avail ring remembers, which may be among those that the device
+    holds, the newest first. Parameters are as for :func:`held`."""
+    found = _unanswered(*_laps(heads, ids, used_idx, room), count)
+    return [used_idx + index & IDX for index, _ in sorted(found, reverse=True)]
+
+
+def _laps(heads: Sequence[int], ids: Sequence[int], used_idx: int, room: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Both rings by indices relative to ``used_idx``: avail's run from -room to beyond, used ones from -size to -1."""
+    size = len(heads)
+    avail = {index: heads[(used_idx + index & IDX) % size] for index in range(-room, size - room)}
+    return avail, {index: ids[(used_idx + index & IDX) % size] for index in range(-size, 0)}
 
 
 def _is_first_lap(ids: Sequence[int], used_idx: int, room: int) -> bool:
@@ -57,12 +68,18 @@ def _by_counting(avail: dict[int, int], used: dict[int, int], count: int) -> lis
 def _proven(avail: dict[int, int], used: dict[int, int], count: int) -> list[int]:
     """The taken entries whose heads can't have come back since."""
     latest_use = {head: index for index, head in sorted(used.items())}
+    found = _unanswered(avail, used, count)
+    if len(found) > _CANDIDATES:
+        return []
+    return [index for index, head in found if _came_later(index, latest_use.get(head), avail, used)]
+
+
+def _unanswered(avail: dict[int, int], used: dict[int, int], count: int) -> list[tuple[int, int]]:
+    """The latest entry of each head whose latest use may have been of an earlier one."""
+    latest_use = {head: index for index, head in sorted(used.items())}
     latest = {head: index for index, head in sorted(avail.items()) if index < count}
     # What was used at an index was made available before one so high, so the use came later.
-    candidates = [(index, head) for head, index in latest.items() if index > latest_use.get(head, -len(used) - 1)]
-    if len(candidates) > _CANDIDATES:
-        return []
-    return [index for index, head in candidates if _came_later(index, latest_use.get(head), avail, used)]
+    return [(index, head) for head, index in latest.items() if index > latest_use.get(head, -len(used) - 1)]
 
 
 def _came_later(index: int, use: int | None, avail: dict[int, int], used: dict[int, int]) -> bool:

@@ -59,8 +59,9 @@ class Counter:
 
 
 class PackedUsed:
-    """A used index for a packed ring: how many used descriptors were seen, modulo 2**16. Each is one buffer, or the
-    last of several with VIRTIO_F_IN_ORDER (2.8.9).
+    """A used index for a packed ring: how many used descriptors were seen, modulo 2**16, from those on that stand in
+    the ring at the beginning: of one in its first lap that is all. Each is one buffer, or the last of several with
+    VIRTIO_F_IN_ORDER (2.8.9).
 
     What the driver has overwritten between two looks is not seen: look before the device has gone around the ring, less
     the longest chain, for a chain's end is not known and counts as the way to the next. In a lap,
@@ -77,8 +78,7 @@ class PackedUsed:
 
     def __init__(self, read: Callable[[], bytes], size: int) -> None:
         self._read, self._size, self._mask = read, size, int.from_bytes(_HIGHEST * size, "little")
-        self._count = 0
-        self._position, self._wrap = self._begin()
+        self._position, self._wrap, self._count = self._begin()
 
     def __call__(self) -> int:
         """Look at the ring; the index."""
@@ -110,23 +110,26 @@ class PackedUsed:
         used = int.from_bytes(ring[_USED_AT::DESCRIPTOR_SIZE], "little")
         return avail & used & self._mask, ~(avail | used) & self._mask
 
-    def _begin(self) -> tuple[int, bool]:
-        """A position behind the last used descriptor and before the next, and the wrap counter of its lap."""
+    def _begin(self) -> tuple[int, bool, int]:
+        """A position behind the last used descriptor and before the next, the wrap counter of its lap, and how many
+        used descriptors there are."""
         ring = self._read()
         both, neither = self._marks(ring)
         if self._untouched(ring, self._size - 1):
-            return _end(both), True
+            return _end(both), True, both.bit_count()
         avail = int.from_bytes(ring[_AVAIL_AT::DESCRIPTOR_SIZE], "little") & self._mask
         lap = bool(avail & _HIGHEST[0])
         others = avail ^ (self._mask if lap else 0)
         driver = (others & -others).bit_length() // 8 - 1 if others else self._size
         here, before = (both, neither) if lap else (neither, both)
-        if here & _below(driver):
-            return _end(here & _below(driver)), lap
-        if before & ~_below(driver):
-            return _end(before), not lap
+        of_lap, of_last = here & _below(driver), before & ~_below(driver)
+        count = of_lap.bit_count() + of_last.bit_count()
+        if of_lap:
+            return _end(of_lap), lap, count
+        if of_last:
+            return _end(of_last), not lap, count
         # All are the device's.
-        return (driver, not lap) if others else (0, lap)
+        return (driver, not lap, 0) if others else (0, lap, 0)
 
 
 def _below(position: int) -> int:
@@ -139,16 +142,19 @@ def _end(marks: int) -> int:
 
 
 class Stillness:
-    """How long a ring has stood still with something that the device has to give back.
+    """How long a ring has stood still with something that the device has to give back."""
 
-    :param now: seconds on some clock.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._since, self._used = now, -1
+    def __init__(self) -> None:
+        self._since, self._used = 0.0, -1
 
     def look(self, now: float, used: int, outstanding: bool) -> float:
-        """Take in how the ring stands; the seconds since it went on, or since there was nothing to do."""
-        if used != self._used or not outstanding:
+        """Take in how the ring stands; for how long it was seen to stand so with something to do. When that came is
+        not known: a look may be late by seconds, so the first that sees it counts.
+
+        :param now: seconds on some clock.
+        """
+        if not outstanding:
+            self._used = -1
+        elif used != self._used:
             self._since, self._used = now, used
-        return now - self._since
+        return now - self._since if outstanding else 0.0

@@ -21,14 +21,16 @@ class Alarm:
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
         self._verdict = self._unheard = ""
-        self._heard: set[int] = set()
+        self._number = 0
+        # Of each thread, the last that it heard. Thread numbers would not do: a new thread takes over an old one's.
+        self._heard = threading.local()
 
     def sound(self, verdict: str) -> None:
         """End the waits that are under way, and of each thread the next, until :meth:`rest`. While it sounds, further
         words are not taken."""
         with self._changed:
             if not self._verdict:
-                self._heard = set()
+                self._number += 1
                 self._verdict = self._unheard = verdict
                 self._changed.notify_all()
 
@@ -46,9 +48,9 @@ class Alarm:
 
         :raises VirtioAssertionError: with the verdict.
         """
-        verdict, me = self._verdict, threading.get_ident()
-        if verdict and me not in self._heard:
-            self._heard.add(me)
+        verdict, number = self._verdict, self._number
+        if verdict and getattr(self._heard, "number", 0) != number:
+            self._heard.number = number
             self._unheard = ""
             raise VirtioAssertionError(verdict)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,8 +29,12 @@ from pytest_virtio import (
     VhostUserBlk,
     Virtio,
     VirtioAssertionError,
+    VirtioError,
     VirtioFactory,
 )
+from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.query import Place
+from pytest_virtio.model.ring import Ring, RingElement
 from pytest_virtio.spec.ring import Areas, DescriptorFlag
 
 SECTOR = 512
@@ -82,6 +88,26 @@ def test_linux_conforms(linux: Virtio) -> None:
 def test_a_device_without_driver_conforms(virtio_factory: VirtioFactory) -> None:
     with virtio_factory(Blk(), boot=False) as virtio:
         virtio["blk0"].assert_conforms()
+
+
+def test_what_only_one_look_finds_is_not_broken(virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a driver frees a chain after its queue was asked for and before its ring is read."""
+    rings_of, wrong = Introspector.rings_of, RingElement(0, 0, "pending", (), False, None, ("it loops",))
+    looks: list[Ring] = []
+
+    def hasty(asked: Introspector, *about: Any) -> dict[Place, Ring | VirtioError]:
+        rings = rings_of(asked, *about)
+        seen = {place: replace(ring, elements=(wrong,)) for place, ring in rings.items() if isinstance(ring, Ring)}
+        looks.extend(seen.values())
+        return rings if len(looks) > count else {**rings, **seen}
+
+    monkeypatch.setattr(Introspector, "rings_of", hasty)
+    with virtio_factory(Rng()) as virtio:
+        count = 1
+        virtio["rng0"].assert_conforms()
+        assert len(looks) == 2
+        count = 4
+        assert "its element 0: it loops" in said(virtio, "rng0")
 
 
 def begin(virtio: Virtio, id: str) -> Driver:

@@ -107,8 +107,12 @@ def test_queues(vm: Virtio) -> None:
     queue = blk.queue(0)
     assert blk.queue(queue.name).index == 0
     assert queue.status().vring_desc
-    with pytest.raises(UnknownNameError, match="unknown queue of blk0: '1'"):
-        blk.queue(1)
+    for index in (1, -1):
+        with pytest.raises(UnknownNameError) as unknown:
+            blk.queue(index)
+        assert str(unknown.value) == f"unknown queue of blk0: '{index}'. It has queue 0 only."
+    with pytest.raises(UsageError, match=r"^True is no queue: give its index or its name$"):
+        blk.queue(True)
     with pytest.raises(UnknownNameError, match="unknown queue of blk0: 'rx0'"):
         blk.queue("rx0")
     assert queue.ring().num == queue.status().vring_num

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -18,7 +19,6 @@ from pytest_virtio import (
     Virtio,
     VirtioAssertionError,
     VirtioDevice,
-    VirtioError,
     VirtioFactory,
 )
 from pytest_virtio.introspect.history import KEPT
@@ -196,8 +196,40 @@ def test_a_device_that_is_unplugged_leaves_the_others_their_history(virtio_facto
         unplug(virtio, "gone")
         history = virtio["blk0"].history
         assert (values(history), history.source) == ([0, 0], "trace events")
-        with pytest.raises(VirtioError):
-            virtio["gone"].history  # noqa: B018
+        for ask in (virtio["gone"].status, lambda: virtio["gone"].history):
+            with pytest.raises(NotSupportedError, match=r"^gone was unplugged \(.* is not (a|there) "):
+                ask()
+
+
+def test_of_a_qemu_that_has_ended(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(undriven("a"), Blk(), undriven("b"), guest="scripted") as virtio:
+        virtio.guest.driver("b").reset().acknowledge()
+        virtio.vm.qmp("quit")
+        os.waitid(os.P_PID, virtio.vm.pid, os.WEXITED | os.WNOWAIT)
+        histories = [device.history for device in virtio]
+        assert [values(history) for history in histories] == [[0], [0, 1, 3, 11, 15], [0, 1]]
+        assert {history.source for history in histories} == {"trace events; status not compared: QEMU has ended"}
+        virtio["blk0"].assert_initialised_once()
+        text = next(section.text for section in virtio.report() if section.title == "virtio: b")
+        first, steps, source = text.splitlines()
+        assert first == "no answer: QEMU has ended"
+        assert steps.startswith("history: 0.0000 s: machine reset, ACKNOWLEDGE")
+        assert source == f"history: source: {histories[0].source}"
+    with pytest.raises(QemuExitedError):
+        virtio["a"].history  # noqa: B018
+
+
+def test_a_driver_that_has_let_go_is_not_said_never_to_have_been(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(undriven("rng0"), guest="scripted") as virtio:
+        device, driver = virtio["rng0"], virtio.guest.driver("rng0")
+        driver.initialise()
+        driver.reset()
+        assert device.stalled_at is Stage.RESET
+        driver.acknowledge()
+        with pytest.raises(VirtioAssertionError) as error:
+            device.assert_driver_ok()
+        expected = "ACKNOWLEDGE only: the guest has noticed the device, and no driver has it"
+        assert str(error.value).startswith(f"rng0: not at DRIVER_OK but at {expected}\n")
 
 
 def unplug(virtio: Virtio, id: str) -> None:

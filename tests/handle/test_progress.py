@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +25,10 @@ from pytest_virtio import (
     VirtioFactory,
     VirtioQueue,
 )
+from pytest_virtio.handle import follower
+from pytest_virtio.introspect.indices import Indices, indices
 from pytest_virtio.spec.devices.blk import BlkRequest, BlkRequestType
+from pytest_virtio.spec.features import TransportFeature
 
 SECTOR = 512
 
@@ -88,8 +92,11 @@ def test_more_than_an_index_can_hold(vm: Virtio) -> None:
 
 
 def test_too_little(vm: Virtio) -> None:
-    first, before, after, with_device, source, ring = refused(within(vm["blk0"].queue(0), timeout=0.05))
+    lines = refused(within(vm["blk0"].queue(0), timeout=0.05))
+    first, owed, facts, before, after, with_device, source, ring = lines
     assert first == "blk0.request0: no progress within 0.05 s: 0 used buffers of at least 1"
+    assert owed == "  the driver has submitted nothing that is not answered"
+    assert facts.startswith("    outstanding 0, avail_idx ")
     assert before.strip().removeprefix("before") == after.strip().removeprefix("after")
     assert with_device == "  with the device: 0"
     assert source == "  source: guest RAM, addresses by x-query-virtio-queue-status"
@@ -140,6 +147,75 @@ def test_a_driver_that_begins_anew_is_noticed(virtio_factory: VirtioFactory) -> 
             reads(virtio, "blk0", 3)
 
 
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_what_was_used_just_before_a_reset_counts(virtio_factory: VirtioFactory, packed: str) -> None:
+    """Also where the new ring lies where the old one was, and goes as far as that had come, before anybody looks."""
+    with virtio_factory(Blk(packed=packed), guest=Scripted(without={"IN_ORDER"})) as virtio:
+        driver, queue = virtio.guest.driver("blk0", BlkDriver), virtio["blk0"].queue(0)
+        with queue.assert_progress(16, at_most=16):
+            for _ in range(4):
+                reads(virtio, "blk0", 2)
+                driver.initialise()
+                reads(virtio, "blk0", 2)
+                driver.set_status(0)
+                driver.initialise()
+        if driver.has(TransportFeature.RING_RESET):
+            with queue.assert_progress(6, at_most=6) as progress:
+                for _ in range(3):
+                    reads(virtio, "blk0", 2)
+                    driver.reset_queue(0)
+                    assert progress.used % 2 == 0
+                    driver.enable_queue(0)
+
+
+@pytest.mark.parametrize("verb", ["assert_idle", "wait_progress"])
+def test_finding_the_ring_is_no_part_of_the_wait(vm: Virtio, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU may be busy: what is used while it is looked for does not count, and the time that takes does not either."""
+    enough, found = threading.Event(), indices
+
+    def late(*args: Any) -> Indices:
+        time.sleep(0.3)
+        return found(*args)
+
+    def work() -> None:
+        while not enough.wait(0.001):
+            reads(vm, "blk0", 1)
+
+    monkeypatch.setattr(follower, "indices", late)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work)
+        try:
+            if verb == "assert_idle":
+                assert "not idle" in refused(lambda: vm["blk0"].queue(0).assert_idle(0.3))[0]
+            else:
+                assert vm["blk0"].queue(0).wait_progress(0.3)
+        finally:
+            enough.set()
+
+
+@pytest.mark.parametrize("id", ["blk0", "packed"])
+def test_a_wait_that_comes_too_late_says_so(vm: Virtio, id: str) -> None:
+    driver, queue = vm.guest.driver(id, BlkDriver), vm[id].queue(0)
+    with queue.assert_progress():
+        request = driver.submit(BlkRequestType.IN, 0, writable=[SECTOR])
+    lines = refused(lambda: queue.wait_progress(0.05))
+    assert lines[1] == (
+        "  nothing is with the device; what it gave back before the call does not count: "
+        "put the kick into `with queue.assert_progress():`"
+    )
+    driver.queue(0).wait(request)
+
+
+def test_a_vm_that_is_stopped_is_not_called_idle(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(Blk()) as virtio:
+        queue = virtio["blk0"].queue(0)
+        virtio.vm.stop()
+        first = refused(lambda: queue.assert_idle(0.01))[0]
+        assert first.startswith("blk0.request0: whether it is idle can't be told: the VM is stopped")
+        virtio.vm.cont()
+        queue.assert_idle(0.01)
+
+
 def test_usage(vm: Virtio) -> None:
     queue = vm["blk0"].queue(0)
     for limits, message in (
@@ -172,15 +248,14 @@ def test_a_backend_that_stands_still(virtio_factory: VirtioFactory) -> None:
         driver = virtio.guest.driver("vublk0", BlkDriver)
         queue = virtio["vublk0"].queue(0)
         lines = refused(within(queue, lambda: driver.submit(BlkRequestType.IN, 0, writable=[SECTOR]), timeout=0.1))
-        assert lines[:4] == [
-            "vublk0.request0: no progress within 0.1 s: 0 used buffers of at least 1",
-            "  before: avail 2, used 2",
-            "  after: avail 3, used 2",
-            "  with the device: 1",
-        ]
-        assert lines[5].startswith("  ring (split, ")
-        assert lines[6].startswith("    in flight or pending: head ")
-        assert "+512 write, 0x" in lines[6]
+        first, owed, _, before, after, with_device, _, ring, element = lines
+        assert first == "vublk0.request0: no progress within 0.1 s: 0 used buffers of at least 1"
+        assert owed == "  the vhost backend's process is stopped: it serves nothing"
+        assert (before, after) == ("  before: avail 2, used 2", "  after: avail 3, used 2")
+        assert with_device == "  with the device: 1"
+        assert ring.startswith("  ring (split, ")
+        assert element.startswith("    in flight or pending: head ")
+        assert "+512 write, 0x" in element
 
 
 def test_a_throttled_disk(virtio_factory: VirtioFactory) -> None:

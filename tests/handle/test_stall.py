@@ -13,7 +13,9 @@ import pytest
 from pytest_virtio import (
     Blk,
     BlkDriver,
+    Device,
     Net,
+    Rng,
     Serial,
     Tablet,
     UsageError,
@@ -23,6 +25,7 @@ from pytest_virtio import (
     VirtioFactory,
 )
 from pytest_virtio.spec.devices.blk import BlkRequestType
+from pytest_virtio.vm.deadline import Deadline
 
 SECTOR = 512
 
@@ -39,9 +42,10 @@ def test_a_command_of_linux_is_woken(virtio_factory: VirtioFactory) -> None:
         stop_backend(virtio)
         with pytest.raises(VirtioAssertionError) as error:
             virtio.guest.run(read, timeout=120)
-        first, before, after, source, ring, *elements = str(error.value).splitlines()
+        first, owed, _, before, after, source, ring, *elements = str(error.value).splitlines()
         stalled = "stalled: no progress for 1 s with buffers that the device has to answer"
         assert first == f"vublk0.request0: {stalled}"
+        assert owed == "  the vhost backend's process is stopped: it serves nothing"
         assert before.startswith("  before: avail ")
         assert after.startswith("  after: avail ")
         assert source == "  source: guest RAM, addresses by x-query-virtio-vhost-queue-status"
@@ -67,9 +71,9 @@ def test_waits_are_woken(virtio_factory: VirtioFactory, wait: str) -> None:
         }
         with pytest.raises(VirtioAssertionError, match=r"^vublk0.request0: stalled: ") as error:
             waits[wait]()
-        _, before, after, _, _, stuck = str(error.value).splitlines()
-        # The first look may have come after the request.
-        assert before in ("  before: avail 1, used 1", "  before: avail 2, used 1")
+        _, owed, _, before, after, _, _, stuck = str(error.value).splitlines()
+        assert owed == "  the vhost backend's process is stopped: it serves nothing"
+        assert before == "  before: avail 2, used 1"
         assert after == "  after: avail 2, used 1"
         head = virtio["vublk0"].queue(0).ring().outstanding[0].head
         assert stuck.startswith(f"    in flight or pending: head {head} in slot 1 (indirect): ")
@@ -91,6 +95,25 @@ def test_a_vm_that_stands_still_is_none(virtio_factory: VirtioFactory) -> None:
         time.sleep(1)
         assert not virtio.vm.stalled
         virtio.vm.cont()
+
+
+def test_a_device_that_was_unplugged_does_not_blind_it(virtio_factory: VirtioFactory) -> None:
+    port = Device("pcie-root-port", id="port0")
+    devices = port, Rng(id="gone", bus="port0", driver=None), VhostUserBlk(driver=None)
+    with virtio_factory(*devices, guest="scripted", stall=0.5) as virtio:
+        virtio.vm.qmp("device_del", {"id": "gone"})
+        # What a guest that minds its hot-plug ports would do.
+        virtio.vm.reset()
+        deadline = Deadline.after(10)
+        while "/gone/" in str(virtio.vm.qmp("x-query-virtio")):
+            assert not deadline.passed()
+        virtio.guest.start()
+        driver = virtio.guest.driver("vublk0", BlkDriver).initialise()
+        driver.read(0, SECTOR)
+        stop_backend(virtio)
+        request = driver.submit(BlkRequestType.IN, 0, writable=[SECTOR])
+        with pytest.raises(VirtioAssertionError, match=r"^vublk0.request0: stalled: "):
+            driver.queue(0).wait(request, 60)
 
 
 def test_a_test_without_waits_fails_at_its_end(virtio_factory: VirtioFactory) -> None:

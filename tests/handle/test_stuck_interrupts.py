@@ -55,7 +55,8 @@ def judged(virtio: Virtio, id: str = "blk0", queue: int = 0) -> tuple[Stuck, dic
 def interrupt(virtio: Virtio, id: str = "blk0") -> Interrupt:
     """The device's, for its first queue."""
     path, qemu = virtio[id].path, virtio._running.qemu
-    return interrupts(qemu, qemu.qtest, {path: virtio[id].status()}, {path: [0]}, 10, ports=True)[path, 0]
+    calm = virtio._running.calm
+    return interrupts(qemu, qemu.qtest, calm, {path: virtio[id].status()}, {path: [0]}, 10)[path, 0]
 
 
 def wire_of(virtio: Virtio) -> Qtest:

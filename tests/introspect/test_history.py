@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
+from pytest_virtio.errors import QemuExitedError
 from pytest_virtio.introspect.history import KEPT, Histories, Polled, trace_events
 from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.model.history import History
@@ -91,6 +92,54 @@ def test_what_qemu_did_itself(written: tuple[int, ...], now: int, steps: list[in
 
 def test_the_only_one_of_its_type_needs_no_agreement() -> None:
     assert values(history(Log([(1, 3)], [1]), {A: 0})) == [0, 3]
+
+
+ENDED = "status not compared: QEMU has ended"
+
+
+def of_ended(log: Log | None, paths: Collection[str], path: str = A, seen: Mapping[str, int] | None = None) -> History:
+    """The history of ``path`` once QEMU has ended; ``seen`` are statuses that were polled before."""
+    polled = Polled()
+    for one, value in (seen or {}).items():
+        words = [text for flag, text in WORDS.items() if flag & value]
+        told = Queries(Script(_status=status(status={"statuses": words}))).statuses([one], 1)
+        polled.note({one: told[0]}, time.monotonic())
+
+    def gone(*_: object) -> VirtioStatus:
+        raise QemuExitedError("exit code 0", "")
+
+    class Gone(Script):
+        def execute(
+            self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = 1.0, /
+        ) -> object:
+            return gone() if command == "x-query-virtio" else super().execute(command, arguments, timeout)
+
+    return Histories(Gone({"qom-get": RNG}), log, paths, frozenset(paths), gone, polled).history(path, 1)
+
+
+def test_once_qemu_has_ended_the_log_alone_tells() -> None:
+    log = Log([(1, 1), (2, 3)])
+    told = of_ended(log, [A, B], B)
+    assert (values(told), told.source, told.polled) == ([0, 3], f"trace events; {ENDED}", False)
+
+
+def test_or_what_was_seen_before() -> None:
+    told = of_ended(None, [A], seen={A: 3})
+    assert values(told) == [3]
+    assert told.source == "polling: QEMU was started without the trace events; QEMU has ended"
+    with pytest.raises(QemuExitedError):
+        of_ended(None, [A])
+
+
+def test_what_is_plugged_in_may_be_in_anothers_place_once_nobody_can_be_asked() -> None:
+    log = Log([], [1])
+    later = int(time.time()) + 10
+    log.text += "".join(
+        f"7@{later}.000000:{line}\n"
+        for line in (f"resettable_phase_enter_begin obj=0x9({RNG}) count=0 type=0", "virtio_set_status vdev 0x9 val 0")
+    )
+    told = of_ended(log, [A], seen={A: 1})
+    assert "was plugged in and whether a device was unplugged can't be asked: QEMU has ended" in told.source
 
 
 def test_writes_that_change_nothing_are_no_steps() -> None:

@@ -19,6 +19,7 @@ from pytest_virtio.errors import (
     UnknownNameError,
     VirtioError,
 )
+from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.survey import Known
@@ -54,7 +55,8 @@ def introspector(
 ) -> Introspector:
     capability = Capability(0, 0, 0, 1, 4, 0, 0, 0, 0x1000, 0)
     known = Known(VirtioInfo(PATH, "virtio-net"), Surveyed(1, 0, 3, legacy=False, common=capability), ("net0", 1, 0), 0)
-    registers = Registers(qmp, cast(Qtest, _NoWire()), [known] if surveyed else [], lambda *_: None)
+    devices, calm = [known] if surveyed else [], Calm(None, idle=True)
+    registers = Registers(qmp, cast(Qtest, _NoWire()), devices, lambda *_: None, calm)
     backends = _Backends(behind, ended)
     return Introspector(qmp, version, ends, cast(GuestMemory, memory), registers, {"net0": type}, backends)
 

@@ -33,6 +33,7 @@ from pytest_virtio import (
     launch,
 )
 from pytest_virtio.guest.scripted.driver import Driver
+from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.spec.transport.pci import Common
@@ -155,7 +156,7 @@ def test_between_writing_features_and_features_ok_registers_do_not_tell(surveyed
     with surveyed(Rng()) as virtio:
         driver, qemu = virtio.guest.driver("rng0"), virtio._running.qemu
         known = virtio._running.introspector._registers._devices.values()
-        alone = Registers(qemu, qemu.qtest, known, lambda *_: None)
+        alone = Registers(qemu, qemu.qtest, known, lambda *_: None, Calm(None, idle=True))
 
         def seen() -> VirtioStatus:
             path = virtio["rng0"].path

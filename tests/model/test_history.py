@@ -69,6 +69,19 @@ def test_a_line_a_driver() -> None:
     ]
 
 
+def test_it_can_be_printed() -> None:
+    assert str(history(0, 1, 67 | 8, dropped=3, full=True)).splitlines() == [
+        "(3 older steps are not kept)",
+        "0.0000 s: machine reset",
+        "0.0010 s: ACKNOWLEDGE",
+        "0.0020 s: ACKNOWLEDGE DRIVER FEATURES_OK NEEDS_RESET",
+        "(the log is full: newer steps are not known)",
+        "source: trace events",
+    ]
+    assert str(history(0x10, 0)[0]) == "0.0000 s: 0x10"
+    assert str(history(1, 0)[1]) == "0.0010 s: reset"
+
+
 def test_long_histories_take_few_lines() -> None:
     lines = list(render.status_history(history(*[0, 1] * 400, 0, *[1, 3] * 400, dropped=7, full=True)))
     assert lines[0] == "(7 older steps are not kept, 393 older drivers not shown)"

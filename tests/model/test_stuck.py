@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_virtio import render
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.interrupt import Intx, MmioInterrupt, Msix
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring, RingElement
 from pytest_virtio.model.status import VirtioStatus
-from pytest_virtio.model.stuck import QueueFacts, Stuck, verdict
+from pytest_virtio.model.stuck import QueueFacts, QueueVerdict, Stuck, settled, verdict
 from pytest_virtio.spec.devices import NET
 from pytest_virtio.spec.status import status_names
 
@@ -107,6 +108,17 @@ def told(**bits: int) -> VirtioStatus:
         # Of different moments.
         ({"ring": SUBMITTED, "queue": replace(QUEUE, last_avail_idx=5)}, Stuck.WITH_DEVICE),
         ({"ring": SUBMITTED, "answered": False}, Stuck.KEPT),
+        ({"ring": SUBMITTED, "answered": False, "queue": replace(QUEUE, shadow_avail_idx=1)}, Stuck.KEPT),
+        ({"ring": replace(SUBMITTED, no_notify=True), "answered": False}, Stuck.KEPT),
+        ({"ring": replace(SUBMITTED, avail_event=65533), "answered": False}, Stuck.KEPT),
+        ({"ring": replace(SUBMITTED, avail_event=65534), "answered": False}, Stuck.KEPT_OR_NOT_KICKED),
+        ({"ring": replace(SUBMITTED, no_notify=False), "answered": False}, Stuck.KEPT_OR_NOT_KICKED),
+        ({"staged": 0}, Stuck.NOTHING_SUBMITTED),
+        ({"staged": 2}, Stuck.STAGED),
+        ({"staged": 2, "ring": None}, Stuck.UNKNOWN),
+        ({"staged": 2, "noticed": 65533}, Stuck.NOT_NOTICED),
+        ({"staged": 2, "ring": SUBMITTED}, Stuck.NOT_KICKED),
+        ({"staged": 2, "ring": SUBMITTED, "answered": False}, Stuck.STAGED),
         ({"ring": SUBMITTED, "answered": False, "noticed": 65533}, Stuck.NOT_NOTICED),
         ({"ring": None}, Stuck.UNKNOWN),
         ({"ring": None, "queue": None}, Stuck.UNKNOWN),
@@ -127,6 +139,48 @@ def test_packed() -> None:
     assert verdict(replace(facts, ring=replace(ring, elements=()))).stuck is Stuck.NOTHING_SUBMITTED
 
 
+@pytest.mark.parametrize("position", [0, 7])
+def test_a_packed_ring_that_has_gone_round(position: int) -> None:
+    """Its used index is a position; what counts is what is left of what the driver awaits."""
+    status = replace(STATUS, guest_features=Features.of({"RING_PACKED"}, NET))
+    used = RingElement(head=0, slot=0, state="used")
+    ring = replace(RING, packed=True, num=8, avail_idx=None, used_idx=position, elements=(used,))
+    idle = replace(IDLE, status=status, ring=ring, queue=replace(QUEUE, used_idx=position), noticed=16 + position)
+    assert verdict(idle).stuck is Stuck.NOTHING_SUBMITTED
+    assert verdict(replace(idle, awaited=0)).stuck is Stuck.NOTHING_SUBMITTED
+    assert verdict(replace(idle, awaited=1)).stuck is Stuck.NOT_NOTICED
+    assert dict(verdict(replace(idle, awaited=1)).evidence)["used_idx"] == position
+    assert "noticed" not in dict(verdict(idle).evidence)
+    assert verdict(replace(idle, awaited=1, ring=replace(ring, faults=("?",)))).stuck is not Stuck.NOT_NOTICED
+    # Not all has come back; nor has the driver missed any.
+    pending = RingElement(head=1, slot=1, state="pending")
+    assert verdict(replace(idle, awaited=1, ring=replace(ring, elements=(pending,)))).stuck is Stuck.NOT_KICKED
+    interrupted = replace(idle, noticed=None, interrupt=PENDING)
+    assert verdict(interrupted).stuck is Stuck.NOT_NOTICED
+    assert verdict(replace(interrupted, ring=replace(ring, used_event=position))).stuck is Stuck.NOTHING_SUBMITTED
+
+
+def test_two_looks() -> None:
+    """What moves is blamed for nothing; what is not known at the second look has not moved."""
+    facts = replace(IDLE, ring=SUBMITTED)
+    assert settled(facts, facts).stuck is Stuck.NOT_KICKED
+    kicked = replace(facts, queue=replace(QUEUE, shadow_avail_idx=1))
+    assert settled(facts, kicked) == QueueVerdict(Stuck.MOVING, (("shadow_avail_idx", "65534, then 1"),))
+    more = replace(facts, ring=replace(SUBMITTED, avail_idx=2))
+    assert settled(facts, more) == QueueVerdict(Stuck.MOVING, (("avail_idx", "1, then 2"),))
+    answered = replace(IDLE, ring=replace(RING, avail_idx=1, used_idx=1))
+    assert settled(facts, answered).stuck is Stuck.NOTHING_SUBMITTED
+    assert settled(facts, replace(facts, queue=None)).stuck is Stuck.WITH_DEVICE
+    assert settled(facts, replace(facts, backend="ended")).stuck is Stuck.BACKEND_ENDED
+
+
+def test_a_verdict_in_words() -> None:
+    assert str(QueueVerdict(Stuck.NOT_ENABLED)) == "the driver has not set up this queue"
+    said = QueueVerdict(Stuck.NOT_ENABLED, (("vring_desc", 0), ("broken", False)))
+    assert str(said) == "the driver has not set up this queue\n  vring_desc 0, broken false"
+    assert list(render.stuck(said)) == str(said).splitlines()
+
+
 def test_the_evidence_is_what_is_known() -> None:
     evidence = dict(verdict(replace(IDLE, ring=SUBMITTED, noticed=65534)).evidence)
     assert evidence == {
@@ -138,7 +192,10 @@ def test_the_evidence_is_what_is_known() -> None:
         "inuse": 0,
         "noticed": 65534,
     }
-    assert verdict(replace(IDLE, backend="ended")).evidence == (("backend", "ended"), ("vm_running", True))
+    for around in ({"backend": "ended"}, {"backend": "stopped"}, {"status": replace(STATUS, vm_running=False)}):
+        told = verdict(replace(IDLE, ring=SUBMITTED, **around)).evidence
+        assert dict(told).items() >= {"outstanding": 3, "avail_idx": 1, "used_idx": 65534, "inuse": 0}.items()
+        assert len(dict(told)) == len(told)
     assert verdict(replace(IDLE, queue=replace(QUEUE, vring_desc=0))).evidence == (("vring_desc", 0),)
 
 

@@ -36,7 +36,7 @@ def test_the_report_shows_what_the_drivers_did(run: Run) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*rng0: not at DRIVER_OK but at reset: no driver has touched the device",
+            "*rng0: not at DRIVER_OK but at reset: no driver has the device",
             "*virtio: verdict*",
             "*scripted guest*",
             "blk0: reset, acknowledge, driver, *, driver_ok; request0: 1 requests given back, 0 with the device",

@@ -38,6 +38,7 @@ def test_it_says_which_queue_and_what_is_stuck_and_who_owes_the_next_move(
     result.stdout.fnmatch_lines([
         title,
         "E *VirtioAssertionError: vublk0.request0: stalled: no progress for 0.3 s with buffers that the device *",
+        "E * the vhost backend's process is stopped: it serves nothing",
         "E * before: avail ?, used 1",
         "E * after: avail 2, used 1",
         "E * source: guest RAM, addresses by x-query-virtio-vhost-queue-status",

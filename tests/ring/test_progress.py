@@ -131,6 +131,19 @@ def test_an_empty_packed_ring_goes_on_in_the_right_lap(laps: int) -> None:
     assert counter.look() == 1
 
 
+@pytest.mark.parametrize("chains", [0, 3, 8])
+def test_a_packed_ring_that_comes_in_the_place_of_another_has_what_was_used_before_the_first_look(chains: int) -> None:
+    counter, packed = Counter(Index(40_000)), Packed(8)
+    for _ in range(chains):
+        packed.add(1)
+        packed.use(0)
+    counter.restart(PackedUsed(lambda: bytes(packed.ring), packed.size))
+    assert counter.look() == chains
+    packed.add(2)
+    packed.use(0)
+    assert counter.look() == chains + 1
+
+
 @pytest.mark.parametrize("chains", [3, 8, 11])
 def test_a_packed_ring_that_was_made_anew_is_counted_from_its_beginning(chains: int) -> None:
     packed = Packed(8)
@@ -149,9 +162,12 @@ def test_a_packed_ring_that_was_made_anew_is_counted_from_its_beginning(chains: 
 
 
 def test_stillness_begins_with_the_first_thing_to_do() -> None:
-    still = Stillness(0.0)
+    still = Stillness()
     assert still.look(5.0, 7, outstanding=False) == 0.0
-    assert still.look(6.0, 7, outstanding=True) == 1.0
-    assert still.look(9.0, 7, outstanding=True) == 4.0
+    # The look is late, and the request may have come just before it.
+    assert still.look(8.0, 7, outstanding=True) == 0.0
+    assert still.look(9.0, 7, outstanding=True) == 1.0
     assert still.look(10.0, 8, outstanding=True) == 0.0
     assert still.look(11.0, 8, outstanding=True) == 1.0
+    assert still.look(12.0, 8, outstanding=False) == 0.0
+    assert still.look(13.0, 8, outstanding=True) == 0.0

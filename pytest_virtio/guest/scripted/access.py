@@ -6,11 +6,13 @@ know the steps.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from pytest_virtio.bus.transport import Transport
 from pytest_virtio.errors import DriverError, NeedsResetError, RequestTimeoutError, UsageError
@@ -23,7 +25,7 @@ from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
 from pytest_virtio.vm.qtest import Qtest
 
-__all__ = ("Attachment", "DeviceAccess")
+__all__ = ("Attachment", "DeviceAccess", "Follower")
 
 L = TypeVar("L", bound=Layout)
 
@@ -52,6 +54,20 @@ class Attachment:
     heed: Callable[[], None] = lambda: None
 
 
+class Follower(Protocol):
+    """Somebody who counts what the device gives back on one queue, from another thread too."""
+
+    @property
+    def index(self) -> int:
+        """The queue's."""
+
+    def end(self) -> None:
+        """The queue is about to be reset, which forgets its indices."""
+
+    def begin(self) -> None:
+        """It was set up anew."""
+
+
 class DeviceAccess:
     """A device, and the guest RAM that its driver has taken."""
 
@@ -65,6 +81,8 @@ class DeviceAccess:
         """The latest steps, for reports."""
         self.wire = attachment.wire
         """The way to registers and memory beyond the transport's own."""
+        self._followers: WeakSet[Follower] = WeakSet()
+        self._following = threading.Lock()
         self._arena, self._heed = attachment.arena, attachment.heed
         self._blocks: set[int] = set()
         self._status = 0
@@ -141,6 +159,11 @@ class DeviceAccess:
             raise UsageError(f"{layout.__name__}.{field}: {value:#x} doesn't fit into {size} bytes")
         self.transport.write_config(layout.offset(field), value.to_bytes(size, order or self.transport.order))
         self.transport.flush()
+
+    def follow(self, follower: Follower) -> None:
+        """Tell somebody of resets of a queue from now on, for as long as anybody else knows him."""
+        with self._following:
+            self._followers.add(follower)
 
     def allocate(self, size: int, align: int = 1) -> int:
         """Take a block of guest RAM, which a reset of the device gives back at the latest.
@@ -256,7 +279,15 @@ class DeviceAccess:
         fields = layout.__annotations__
         return b"".join(self.transport.read_config(layout.offset(name), layout.width_of(name)) for name in fields)
 
+    def _followers_of(self, queue: int | None = None) -> list[Follower]:
+        """Those of a queue, or of all."""
+        with self._following:
+            return [follower for follower in self._followers if queue in (None, follower.index)]
+
     def _write_status(self, value: int) -> None:
+        if not value:
+            for follower in self._followers_of():
+                follower.end()
         self._status = value
         self.transport.set_status(value)
 

@@ -149,6 +149,8 @@ class Driver(DeviceAccess):
                 self.transport.set_config_vector(CONFIG_VECTOR)
             self._replace_queues(tuple(self._set_up(index, size) for index, size in chosen.items()))
             self.settle()
+        for follower in self._followers_of():
+            follower.begin()
         self.populate()
         return self
 
@@ -219,6 +221,8 @@ class Driver(DeviceAccess):
             raise NotSupportedError(
                 f"{self.id}: queue {queue.name} can't be reset: VIRTIO_F_RING_RESET was not negotiated"
             )
+        for follower in self._followers_of(queue.index):
+            follower.end()
         with self.step(f"reset_queue {queue.name}", self.transport.queue_register):
             self.transport.reset_queue(queue.index)
             self.await_result(
@@ -242,6 +246,8 @@ class Driver(DeviceAccess):
             others = (other for other in self.queues if other.index != index)
             self._replace_queues(tuple(sorted((*others, queue), key=lambda one: one.index)))
             self.settle()
+        for follower in self._followers_of(index):
+            follower.begin()
         return queue
 
     def config_interrupted(self) -> bool:

@@ -103,8 +103,13 @@ class DriverQueue:
     @property
     def standing(self) -> str:
         """How it stands, in words."""
-        unseen = f", {self._unseen} submitted but not kicked" if self._unseen else ""
-        return f"{self.completed} requests given back, {len(self._pending) - self._unseen} with the device{unseen}"
+        unseen = f", {self.staged} submitted but not kicked" if self.staged else ""
+        return f"{self.completed} requests given back, {len(self._pending) - self.staged} with the device{unseen}"
+
+    @property
+    def staged(self) -> int:
+        """How many requests were submitted since the last :meth:`kick`, and have not come back all the same."""
+        return min(self._unseen, len(self._pending))
 
     @property
     def pending(self) -> tuple[Request, ...]:
