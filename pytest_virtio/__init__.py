@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_virtio.declare.backends import Daemon, Passt, Testpmd
     from pytest_virtio.declare.devices import (
         P9,
         Balloon,
@@ -29,9 +30,23 @@ if TYPE_CHECKING:
         Serial,
         Sound,
         Tablet,
-        VhostUserBlk,
     )
     from pytest_virtio.declare.guests import Firmware, Linux, Scripted
+    from pytest_virtio.declare.vhost_kernel import VhostScsi, VhostVsock
+    from pytest_virtio.declare.vhost_user import (
+        VhostUserBlk,
+        VhostUserFs,
+        VhostUserGpio,
+        VhostUserGpu,
+        VhostUserI2c,
+        VhostUserInput,
+        VhostUserNet,
+        VhostUserRng,
+        VhostUserScsi,
+        VhostUserSound,
+        VhostUserVsock,
+    )
+    from pytest_virtio.declare.wire import Cut, Delay, Drop, Duplicate, Rewrite, Wire
     from pytest_virtio.errors import (
         BackendError,
         CommandError,
@@ -78,7 +93,7 @@ if TYPE_CHECKING:
     from pytest_virtio.guest.scripted.drivers.vsock import VsockDriver
     from pytest_virtio.guest.scripted.guest import ScriptedGuest
     from pytest_virtio.guest.scripted.queue import DriverQueue, Request
-    from pytest_virtio.handle import Virtio, VirtioDevice, VirtioQueue, Vm
+    from pytest_virtio.handle import DeviceWire, VhostBackend, Virtio, VirtioDevice, VirtioQueue, Vm
     from pytest_virtio.model.features import Features
     from pytest_virtio.model.history import History, StatusStep
     from pytest_virtio.model.negotiation import Difference, FeatureNegotiation
@@ -94,6 +109,7 @@ if TYPE_CHECKING:
     from pytest_virtio.model.status import VhostStatus, VirtioStatus
     from pytest_virtio.model.stuck import QueueVerdict, Stuck
     from pytest_virtio.model.verdict import Stage
+    from pytest_virtio.model.wire import ToldBackend, ToldQueue, WireMessage
     from pytest_virtio.plugin.factory import VirtioFactory
     from pytest_virtio.ring.driver import Buffer
     from pytest_virtio.spec.devices import (
@@ -118,8 +134,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "declare.devices": (
         "P9", "Balloon", "Blk", "Crypto", "Declaration", "Device", "Gpu", "Iommu", "Keyboard", "Mem", "Mouse", "Net",
-        "Pmem", "Rng", "Scsi", "Serial", "Sound", "Tablet", "VhostUserBlk",
+        "Pmem", "Rng", "Scsi", "Serial", "Sound", "Tablet",
     ),
+    "declare.backends": ("Daemon", "Passt", "Testpmd"),
+    "declare.vhost_kernel": ("VhostScsi", "VhostVsock"),
+    "declare.vhost_user": (
+        "VhostUserBlk", "VhostUserFs", "VhostUserGpio", "VhostUserGpu", "VhostUserI2c", "VhostUserInput",
+        "VhostUserNet", "VhostUserRng", "VhostUserScsi", "VhostUserSound", "VhostUserVsock",
+    ),
+    "declare.wire": ("Cut", "Delay", "Drop", "Duplicate", "Rewrite", "Wire"),
     "declare.guests": ("Firmware", "Linux", "Scripted"),
     "errors": (
         "BackendError", "CommandError", "DeviceStalledError", "DisturbingQueryError", "DriverError", "GuestError",
@@ -147,7 +170,7 @@ _HOMES = {
     "guest.scripted.guest": ("ScriptedGuest",),
     "guest.scripted.queue": ("DriverQueue", "Request"),
     "ring.driver": ("Buffer",),
-    "handle": ("Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
+    "handle": ("DeviceWire", "VhostBackend", "Virtio", "VirtioDevice", "VirtioQueue", "Vm"),
     "model.features": ("Features",),
     "model.history": ("History", "StatusStep"),
     "model.negotiation": ("Difference", "FeatureNegotiation"),
@@ -159,6 +182,7 @@ _HOMES = {
     "model.ring": ("Ring", "RingElement"),
     "model.stuck": ("QueueVerdict", "Stuck"),
     "model.verdict": ("Stage",),
+    "model.wire": ("ToldBackend", "ToldQueue", "WireMessage"),
     "plugin.factory": ("VirtioFactory",),
     "spec.devices": (
         "BalloonFeature", "BlkFeature", "ConsoleFeature", "CryptoFeature", "FsFeature", "GpuFeature", "IommuFeature",
@@ -187,8 +211,31 @@ __all__ = (
     "Pmem",
     "P9",
     "Sound",
+    "VhostVsock",
+    "VhostScsi",
     "VhostUserBlk",
+    "VhostUserFs",
+    "VhostUserNet",
+    "VhostUserVsock",
+    "VhostUserRng",
+    "VhostUserInput",
+    "VhostUserI2c",
+    "VhostUserGpio",
+    "VhostUserScsi",
+    "VhostUserSound",
+    "VhostUserGpu",
     "Device",
+    # Who serves those over vhost-user, and the witness on the wire
+    "Daemon",
+    "Testpmd",
+    "Passt",
+    "Wire",
+    "Drop",
+    "Delay",
+    "Duplicate",
+    "Rewrite",
+    "Cut",
+    # The rest of a VM
     "Declaration",
     "Scripted",
     "Linux",
@@ -197,6 +244,8 @@ __all__ = (
     "Virtio",
     "VirtioDevice",
     "VirtioQueue",
+    "VhostBackend",
+    "DeviceWire",
     "Vm",
     "VirtioFactory",
     # Drivers of the scripted guest
@@ -235,6 +284,9 @@ __all__ = (
     "Ring",
     "RingElement",
     "Stuck",
+    "WireMessage",
+    "ToldBackend",
+    "ToldQueue",
     "VirtioQueueElement",
     "VirtioRingDesc",
     "VirtioRingAvail",

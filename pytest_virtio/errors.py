@@ -173,13 +173,14 @@ class BackendError(VirtioError):
     :param id: the device that it serves.
     :param what: what happened, the program's name in it.
     :param stderr: its last words, already made safe to print.
-    :param command_line: as for a shell; its descriptors are of that run.
+    :param command_line: as for a shell; its descriptors are of that run. "" of one that we did not start.
     """
 
     def __init__(self, id: str, what: str, stderr: str, command_line: str) -> None:
         self.id, self.stderr, self.command_line = id, stderr, command_line
         said = f"its stderr:\n{stderr}" if stderr else "it wrote nothing to stderr"
-        super().__init__(f"{id}: its backend {what}; {said}\nits command line: {command_line}")
+        ours = f"{said}\nits command line: {command_line}"
+        super().__init__(f"{id}: its backend {what}; {ours if command_line else 'what it writes is not known here'}")
 
 
 class GuestError(VirtioError):

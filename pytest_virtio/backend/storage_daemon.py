@@ -7,46 +7,37 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pytest_virtio.backend.daemon import Service
 from pytest_virtio.backend.image import Image, look_at, overlay
+from pytest_virtio.backend.service import HowToStart
 from pytest_virtio.declare.backends import StorageDaemon
 from pytest_virtio.declare.guests import Scripted
 from pytest_virtio.errors import MissingError, NotSupportedError
 from pytest_virtio.vm.backends import PrivateFile, keyval
-from pytest_virtio.vm.cmdline import CommandLine, Plan
+from pytest_virtio.vm.cmdline import CommandLine, Plan, ResolvedDevice
 
-__all__ = ("find_program", "services")
+__all__ = ("find_program", "how_to_start")
 
 PROGRAM = "qemu-storage-daemon"
 NODE = "disk"
 
 
-def services(plan: Plan) -> tuple[Service, ...]:
-    """One daemon for each device of the VM that is declared so.
+def how_to_start(server: StorageDaemon, device: ResolvedDevice, plan: Plan) -> HowToStart:
+    """Its command line, for a private directory and a socket.
 
     :raises MissingError: when the program is not here.
     :raises NotSupportedError: for an image in a format that no overlay is made for, and for a driver of the legacy
         interface.
     :raises VirtioError: when an image can't be read.
     """
-    return tuple(_services(plan))
-
-
-def _services(plan: Plan) -> Iterator[Service]:
-    for device in plan.devices:
-        id, backend = device.declaration.name, device.declaration.backend
-        if isinstance(backend, StorageDaemon):
-            _check_legacy(plan, id)
-            disk = backend.disk
-            image = look_at(disk.path, disk.format) if disk.path else disk.size
-            # The device takes a queue for each CPU where it is not told how many, and no more than the backend has.
-            queues = device.properties.get("num-queues", str(plan.spec.cpus))
-            program = find_program(plan.program, id)
-            yield Service(id, partial(_command_line, program, id, image, queues))
+    id, disk = device.declaration.name, server.disk
+    _check_legacy(plan, id)
+    image = look_at(disk.path, disk.format) if disk.path else disk.size
+    # The device takes a queue for each CPU where it is not told how many, and no more than the backend has.
+    queues = device.properties.get("num-queues", str(plan.spec.cpus))
+    return HowToStart("inherits", partial(_command_line, find_program(plan.program, id), id, image, queues))
 
 
 def _check_legacy(plan: Plan, id: str) -> None:

@@ -36,7 +36,7 @@ def ask_features(connection: socket.socket, deadline: Deadline) -> int:
         connection.sendall(_HEADER.pack(_GET_FEATURES, _VERSION, 0))
         header = _receive(connection, _HEADER.size, deadline)
         if header != _HEADER.pack(_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
-            raise ReplyError("VHOST_USER_GET_FEATURES", "header", header.hex(" ", 4))
+            raise ReplyError("VHOST_USER_GET_FEATURES", "header", f"{header.hex(' ', 4)} ({header!r})")
         return int(_FEATURES.unpack(_receive(connection, _FEATURES.size, deadline))[0])
     finally:
         # A time limit makes the socket non-blocking for everybody who has it; QEMU gets it as it was.

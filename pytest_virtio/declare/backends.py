@@ -5,8 +5,12 @@ Responsible for the kinds of backend and their settings; must not know the devic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from pytest_virtio.declare.wire import Wire
 
 __all__ = (
     "Backend",
@@ -20,7 +24,18 @@ __all__ = (
     "Cryptodev",
     "Audiodev",
     "Ports",
+    "Daemon",
+    "FoundSocket",
+    "KernelScsi",
+    "KernelVsock",
+    "OwnServer",
+    "Passt",
+    "Server",
     "StorageDaemon",
+    "Testpmd",
+    "VhostUser",
+    "Virtiofsd",
+    "VsockDaemon",
 )
 
 
@@ -92,10 +107,118 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelVsock:
+    """The host kernel's ``vhost_vsock``.
+
+    :param cid: the guest's context id, from 3 up; None for one of its own.
+    """
+
+    cid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelScsi:
+    """A target of the host kernel's ``vhost_scsi``, by its name below ``target/vhost`` in configfs."""
+
+    wwpn: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageDaemon:
-    """``disk``, served by a ``qemu-storage-daemon`` of the VM's own over vhost-user."""
+    """``disk``, served by a ``qemu-storage-daemon`` of the VM's own."""
 
     disk: Disk
+
+
+@dataclass(frozen=True, slots=True)
+class Virtiofsd:
+    """A host directory, the user's own or a private one that is empty, served by ``virtiofsd``, the Rust or the C one.
+
+    :param program: the binary; None for the one that is installed.
+    """
+
+    directory: Path | None = None
+    program: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VsockDaemon:
+    """``vhost-device-vsock`` of the rust-vmm project.
+
+    :param cid: the guest's context id, from 3 up.
+    """
+
+    cid: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Testpmd:
+    """DPDK's ``dpdk-testpmd`` with its vhost driver.
+
+    :param forward_mode: what it does with frames: ``"icmpecho"`` answers each ping and ARP request, ``"macswap"`` and
+        ``"mac"`` send frames back, ``"rxonly"`` drops them (DPDK, "Testpmd Runtime Functions").
+    :param args: further arguments, of testpmd's own part of the command line.
+    """
+
+    __test__: ClassVar = False
+    """Its name begins as those of the classes do that pytest takes for tests, and users import it into their tests."""
+    forward_mode: str = "icmpecho"
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passt:
+    """``passt``, which gives the guest the host's network by ordinary sockets; from 2024_11 on it speaks vhost-user.
+
+    :param args: further arguments.
+    """
+
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Any vhost-user daemon.
+
+    In its arguments ``{socket}`` stands for the path of the socket, ``{fd}`` for the descriptor of one that listens
+    already, ``{directory}`` for the VM's private directory, ``{{`` for a brace.
+
+    :param argv: program and arguments.
+    :param connects: whether it connects to the socket, at which we listen then, instead of listening there.
+    """
+
+    argv: Sequence[str]
+    connects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSocket:
+    """A daemon that runs already and listens at ``path``; it is not ours to end."""
+
+    path: Path
+
+
+OwnServer = StorageDaemon | Virtiofsd | VsockDaemon | Testpmd | Passt | Daemon
+Server = OwnServer | FoundSocket
+"""Who serves rings over vhost-user; those of ours are started with the VM."""
+
+
+@dataclass(frozen=True, slots=True)
+class VhostUser:
+    """A vhost-user backend.
+
+    :param server: who it is.
+    :param wire: the witness on the wire, if there is to be one.
+    :param reconnect: seconds after which QEMU connects again when the connection has ended; None when it doesn't.
+    :param queue_pairs: of a network card, which speaks to it through a network backend; None for other devices.
+    :param tag: of a file system, what the guest mounts; "" is the device's id; None for other devices.
+    """
+
+    server: Server
+    wire: Wire | None = None
+    reconnect: float | None = None
+    queue_pairs: int | None = None
+    tag: str | None = None
 
 
 Backend = (
@@ -109,5 +232,7 @@ Backend = (
     | Cryptodev
     | Audiodev
     | Ports
-    | StorageDaemon
+    | KernelVsock
+    | KernelScsi
+    | VhostUser
 )

@@ -23,7 +23,6 @@ from pytest_virtio.declare.backends import (
     Ports,
     RamMemory,
     ScsiDisk,
-    StorageDaemon,
 )
 from pytest_virtio.declare.sizes import Size, parse_size
 from pytest_virtio.errors import UsageError
@@ -48,7 +47,6 @@ __all__ = (
     "Pmem",
     "P9",
     "Sound",
-    "VhostUserBlk",
     "Device",
     # What they give
     "Declaration",
@@ -57,7 +55,12 @@ __all__ = (
     "Disk",
     "ScsiDisk",
     # Helpers
+    "Driver",
+    "EXPECTED",
     "assign_ids",
+    "declare",
+    "disk_of",
+    "existing",
 )
 
 Property = str | int | bool | Path
@@ -115,12 +118,17 @@ class _GuestDecides:
         return "<the guest's own>"
 
 
-_EXPECTED = _GuestDecides()
+EXPECTED = _GuestDecides()
 Driver = _GuestDecides | None
 
 
 def Net(
-    *, id: str | None = None, driver: Driver = _EXPECTED, netdev: str = "user,restrict=on", **properties: Property
+    *,
+    id: str | None = None,
+    driver: Driver = EXPECTED,
+    netdev: str | None = None,
+    vhost: bool = False,
+    **properties: Property,
 ) -> Declaration:
     """A virtio network card.
 
@@ -128,12 +136,26 @@ def Net(
     :param driver: None says that no driver in the guest is expected.
     :param netdev: the backend as QEMU's ``-netdev`` takes it, without ``id``. The default is QEMU's user network
         (gateway and DHCP at 10.0.2.2) cut off from the host's own network; ``"user"`` lets the guest out.
+    :param vhost: whether the host's kernel serves its rings (``vhost_net``). The netdev is a tap then: by default one
+        that QEMU makes for the VM, for which it needs CAP_NET_ADMIN, and that nothing else is connected to; of yours,
+        ``netdev="tap,ifname=tap7,script=no,downscript=no"``.
     :param properties: QEMU device properties, ``_`` or ``-``.
     :raises UsageError: for an impossible id or netdev.
     """
+    if netdev is None:
+        netdev = "tap,script=no,downscript=no" if vhost else "user,restrict=on"
     if not isinstance(netdev, str) or not netdev or re.search(r"(^|,)id=", netdev):
         raise UsageError(f"netdev={netdev!r}: write the backend as QEMU's -netdev takes it, without id: 'user'")
-    return _declare("net", "virtio-net", spec.NET, id, driver, Netdev(netdev), properties)
+    return declare(
+        "net", "virtio-net", spec.NET, id, driver, Netdev(_by_kernel(netdev) if vhost else netdev), properties
+    )
+
+
+def _by_kernel(netdev: str) -> str:
+    kind, _, options = netdev.partition(",")
+    if kind != "tap" or re.search(r"(^|,)vhost=", options):
+        raise UsageError(f"Net(vhost=True, netdev={netdev!r}): a tap is what vhost_net serves, without vhost=: 'tap,…'")
+    return f"{netdev},vhost=on"
 
 
 def Blk(
@@ -142,7 +164,7 @@ def Blk(
     size: Size = DISK_SIZE,
     format: str | None = None,
     id: str | None = None,
-    driver: Driver = _EXPECTED,
+    driver: Driver = EXPECTED,
     **properties: Property,
 ) -> Declaration:
     """A virtio block device.
@@ -153,20 +175,20 @@ def Blk(
     :param format: the image's format, ``"raw"`` or ``"qcow2"`` …; seen from its first bytes by default.
     :raises UsageError: for an impossible id or size, or an image that is not there.
     """
-    return _declare("blk", "virtio-blk", spec.BLK, id, driver, _disk(path, size, format), properties)
+    return declare("blk", "virtio-blk", spec.BLK, id, driver, disk_of(path, size, format), properties)
 
 
-def Rng(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Rng(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio entropy device, fed by QEMU's own generator (``rng-builtin``)."""
-    return _declare("rng", "virtio-rng", spec.RNG, id, driver, NoBackend(), properties)
+    return declare("rng", "virtio-rng", spec.RNG, id, driver, NoBackend(), properties)
 
 
-def Balloon(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Balloon(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio memory balloon (the traditional one, device id 5)."""
-    return _declare("balloon", "virtio-balloon", spec.BALLOON, id, driver, NoBackend(), properties)
+    return declare("balloon", "virtio-balloon", spec.BALLOON, id, driver, NoBackend(), properties)
 
 
-def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio console device with generic ports.
 
     :param ports: how many ports, 0 to 30. Port N is ``/dev/virtio-ports/<id>.N`` for guests that name them; on the
@@ -174,7 +196,7 @@ def Serial(*, ports: int = 1, id: str | None = None, driver: Driver = _EXPECTED,
     """
     if not isinstance(ports, int) or isinstance(ports, bool) or not 0 <= ports <= 30:
         raise UsageError(f"ports={ports!r}: a virtio-serial device takes 0 to 30 here")
-    return _declare("serial", "virtio-serial", spec.CONSOLE, id, driver, Ports(ports), properties)
+    return declare("serial", "virtio-serial", spec.CONSOLE, id, driver, Ports(ports), properties)
 
 
 def Scsi(
@@ -183,7 +205,7 @@ def Scsi(
     size: Size | None = DISK_SIZE,
     format: str | None = None,
     id: str | None = None,
-    driver: Driver = _EXPECTED,
+    driver: Driver = EXPECTED,
     **properties: Property,
 ) -> Declaration:
     """A virtio SCSI host with one disk.
@@ -191,52 +213,52 @@ def Scsi(
     :param path: an image of yours for the disk, opened through a disposable overlay only.
     :param size: size of the disk's private image; None declares the host without a disk.
     """
-    backend = NoBackend() if size is None and path is None else ScsiDisk(_disk(path, size or DISK_SIZE, format))
-    return _declare("scsi", "virtio-scsi", spec.SCSI, id, driver, backend, properties)
+    backend = NoBackend() if size is None and path is None else ScsiDisk(disk_of(path, size or DISK_SIZE, format))
+    return declare("scsi", "virtio-scsi", spec.SCSI, id, driver, backend, properties)
 
 
-def Keyboard(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Keyboard(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio keyboard (input device, id 18)."""
-    return _declare("keyboard", "virtio-keyboard", spec.INPUT, id, driver, NoBackend(), properties)
+    return declare("keyboard", "virtio-keyboard", spec.INPUT, id, driver, NoBackend(), properties)
 
 
-def Mouse(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Mouse(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio mouse (input device, id 18)."""
-    return _declare("mouse", "virtio-mouse", spec.INPUT, id, driver, NoBackend(), properties)
+    return declare("mouse", "virtio-mouse", spec.INPUT, id, driver, NoBackend(), properties)
 
 
-def Tablet(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Tablet(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio tablet (input device, id 18)."""
-    return _declare("tablet", "virtio-tablet", spec.INPUT, id, driver, NoBackend(), properties)
+    return declare("tablet", "virtio-tablet", spec.INPUT, id, driver, NoBackend(), properties)
 
 
-def Gpu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Gpu(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio GPU without 3D."""
-    return _declare("gpu", "virtio-gpu", spec.GPU, id, driver, NoBackend(), properties)
+    return declare("gpu", "virtio-gpu", spec.GPU, id, driver, NoBackend(), properties)
 
 
-def Crypto(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Crypto(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio crypto device on QEMU's built-in backend."""
-    return _declare("crypto", "virtio-crypto", spec.CRYPTO, id, driver, Cryptodev(), properties)
+    return declare("crypto", "virtio-crypto", spec.CRYPTO, id, driver, Cryptodev(), properties)
 
 
-def Iommu(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Iommu(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio IOMMU. Debian's Linux for amd64 has no driver for it: declare it with ``driver=None`` there."""
-    return _declare("iommu", "virtio-iommu", spec.IOMMU, id, driver, NoBackend(), properties)
+    return declare("iommu", "virtio-iommu", spec.IOMMU, id, driver, NoBackend(), properties)
 
 
 def Mem(
-    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property
+    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = EXPECTED, **properties: Property
 ) -> Declaration:
     """A virtio memory device over ``size`` bytes of anonymous memory, all of it unplugged at first."""
-    return _declare("mem", "virtio-mem", spec.MEM, id, driver, RamMemory(parse_size(size, "size")), properties)
+    return declare("mem", "virtio-mem", spec.MEM, id, driver, RamMemory(parse_size(size, "size")), properties)
 
 
 def Pmem(
-    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property
+    *, size: Size = MEMORY_SIZE, id: str | None = None, driver: Driver = EXPECTED, **properties: Property
 ) -> Declaration:
     """A virtio persistent memory device over a private file of ``size`` bytes."""
-    return _declare("pmem", "virtio-pmem", spec.PMEM, id, driver, FileMemory(parse_size(size, "size")), properties)
+    return declare("pmem", "virtio-pmem", spec.PMEM, id, driver, FileMemory(parse_size(size, "size")), properties)
 
 
 def P9(
@@ -244,7 +266,7 @@ def P9(
     *,
     tag: str | None = None,
     id: str | None = None,
-    driver: Driver = _EXPECTED,
+    driver: Driver = EXPECTED,
     **properties: Property,
 ) -> Declaration:
     """A 9P transport that shares a host directory.
@@ -253,44 +275,20 @@ def P9(
     :param tag: the mount tag, at most 31 bytes; the device's id by default.
     :raises UsageError: for an impossible id or tag, or a directory that is not there.
     """
-    directory = _existing(path)
+    directory = existing(path)
     if directory is not None and not directory.is_dir():
         raise UsageError(f"P9: {str(directory)!r} is not a directory")
     if tag is not None and not (isinstance(tag, str) and 1 <= len(tag.encode()) <= 31):
         raise UsageError(f"tag={tag!r}: a mount tag has 1 to 31 bytes")
-    return _declare("p9", "virtio-9p", spec.P9, id, driver, Directory(tag or "", directory), properties)
+    return declare("p9", "virtio-9p", spec.P9, id, driver, Directory(tag or "", directory), properties)
 
 
-def Sound(*, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Sound(*, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """A virtio sound device (QEMU 8.2 and later) that plays to nowhere."""
-    return _declare("sound", "virtio-sound", spec.SOUND, id, driver, Audiodev(), properties)
+    return declare("sound", "virtio-sound", spec.SOUND, id, driver, Audiodev(), properties)
 
 
-def VhostUserBlk(
-    path: str | Path | None = None,
-    *,
-    size: Size = DISK_SIZE,
-    format: str | None = None,
-    id: str | None = None,
-    driver: Driver = _EXPECTED,
-    **properties: Property,
-) -> Declaration:
-    """A virtio block device whose rings are served by another process, ``qemu-storage-daemon``, over vhost-user.
-
-    Its default id is ``vublk0``. It has as many queues as the VM has CPUs, or ``num_queues=``.
-
-    :param path: an image of yours, raw or qcow2. It is opened through a disposable overlay only: no test changes it,
-        and the guest may write. Without it the device gets a private, empty image.
-    :param size: size of the private image: bytes, or ``"64M"``.
-    :param format: the image's format, ``"raw"`` or ``"qcow2"``; seen from its first bytes by default.
-    :raises UsageError: for an impossible id or size, or an image that is not there.
-    """
-    return _declare(
-        "vublk", "vhost-user-blk", spec.BLK, id, driver, StorageDaemon(_disk(path, size, format)), properties
-    )
-
-
-def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **properties: Property) -> Declaration:
+def Device(type: str, *, id: str | None = None, driver: Driver = EXPECTED, **properties: Property) -> Declaration:
     """Any other QEMU device, by its ``-device`` name: ``Device("virtio-multitouch-pci")``.
 
     What it needs behind it (chardev, backend object) must be given by ``args=`` of the marker. The default id is made
@@ -304,7 +302,7 @@ def Device(type: str, *, id: str | None = None, driver: Driver = _EXPECTED, **pr
     known = _TYPE_OF_STEM.get(kind) if type.startswith(("virtio", "vhost")) else None
     # An id begins with a letter, and these make one: 9p as the transport of that name is declared here.
     kind = {"9p": "p9"}.get(kind, kind if kind[0].isalpha() else f"dev-{kind}")
-    return replace(_declare(kind, type, known, id, driver, NoBackend(), properties), exact=True)
+    return replace(declare(kind, type, known, id, driver, NoBackend(), properties), exact=True)
 
 
 def assign_ids(declarations: tuple[Declaration, ...]) -> tuple[Declaration, ...]:
@@ -328,7 +326,7 @@ def _with_free_id(declaration: Declaration, taken: set[str]) -> Declaration:
     return replace(declaration, id=f"{declaration.kind}{number}")
 
 
-def _declare(
+def declare(
     kind: str,
     model: str,
     type: DeviceType | None,
@@ -349,8 +347,8 @@ def _declare(
     return Declaration(kind, model, type, id, driver is not None, backend, dict(properties))
 
 
-def _disk(path: str | Path | None, size: Size, format: str | None) -> Disk:
-    image = _existing(path)
+def disk_of(path: str | Path | None, size: Size, format: str | None) -> Disk:
+    image = existing(path)
     if image is not None and not (image.is_file() or image.is_block_device()):
         raise UsageError(f"{str(path)!r} is not an image: it is neither a file nor a block device")
     if format is not None and not (isinstance(format, str) and re.fullmatch(r"[A-Za-z0-9_-]+", format)):
@@ -358,7 +356,7 @@ def _disk(path: str | Path | None, size: Size, format: str | None) -> Disk:
     return Disk(parse_size(size, "size"), image, format)
 
 
-def _existing(path: str | Path | None) -> Path | None:
+def existing(path: str | Path | None) -> Path | None:
     if path is None:
         return None
     absolute = Path(path).absolute()

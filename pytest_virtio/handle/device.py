@@ -14,17 +14,21 @@ from pytest_virtio import render
 from pytest_virtio.errors import CommandError, NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
+from pytest_virtio.handle.backend import VhostBackend
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.queue import VirtioQueue
+from pytest_virtio.handle.wire import DeviceWire, device_wire
 from pytest_virtio.introspect.properties import offering_properties
 from pytest_virtio.introspect.query import Queries
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.features import Features
 from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
 from pytest_virtio.model.queue import VirtioQueueElement
-from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.model.status import VhostStatus, VirtioInfo, VirtioStatus
 from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
 from pytest_virtio.spec.devices import device_type
+from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("VirtioDevice",)
@@ -81,6 +85,26 @@ class VirtioDevice:
         :raises QemuExitedError: when the VM was closed; or when QEMU has ended, and had logged nothing that tells.
         """
         return self._plugged(lambda: self._running.histories.history(self.path, QUERY_SECONDS))
+
+    @property
+    def backend(self) -> VhostBackend:
+        """Its vhost-user backend: to be killed, stopped, restarted.
+
+        :raises NotSupportedError: when it has none.
+        """
+        backend = self._running.backends.get(self.id)
+        if backend is None:
+            having = ", ".join(self._running.backends) or "no device of this VM has"
+            raise NotSupportedError(f"{self.id} has no vhost-user backend that was declared; {having} one")
+        return VhostBackend(backend, device_type(self.status().device_id))
+
+    @property
+    def wire(self) -> DeviceWire:
+        """What QEMU and the vhost-user backend tell each other, seen by the witness between them.
+
+        :raises NotSupportedError: when there is no witness, or no vhost-user backend.
+        """
+        return device_wire(self._running, self.id)
 
     @property
     def stalled_at(self) -> Stage | None:
@@ -156,7 +180,9 @@ class VirtioDevice:
         self._running.heed(f"the wait for {self.id}")
 
     def assert_driver_ok(self) -> None:
-        """Assert that the driver has finished its set-up, and that the device is not broken.
+        """Assert that the driver has finished its set-up, that the device is not broken, and that its vhost-user
+        backend, where we started one, has not ended: QEMU says DRIVER_OK, and often ``vhost_started``, over a dead one
+        too.
 
         :raises VirtioAssertionError: naming the stage at which the device stands.
         """
@@ -165,6 +191,11 @@ class VirtioDevice:
             self._fail(f"not at DRIVER_OK but at {stage(status.status).value}", status)
         if status.broken:
             self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
+        backend = self._running.backends.get(self.id)
+        if backend is not None and backend.state == "ended":
+            self._fail(
+                "at DRIVER_OK, and nobody serves it: its backend has ended", status, backend.account().splitlines()
+            )
 
     def assert_initialised_once(self) -> None:
         """Assert that the last driver came to DRIVER_OK in one pass, since the machine was last reset.
@@ -232,6 +263,38 @@ class VirtioDevice:
         if there:
             self._fail(f"{_listed(there)} offered by the device, but unwanted", status)
 
+    def assert_backend_offered(self, *features: Feature) -> None:
+        """Assert that the vhost backend offers the features, be they the driver's or not.
+
+        :param features: names, members or bit numbers of what such a device can have, or of vhost's own
+            (``"VHOST_USER_F_PROTOCOL_FEATURES"``).
+        :raises VirtioAssertionError: naming those that are missing.
+        :raises UnknownNameError: for a name that such a backend can't have.
+        :raises NotSupportedError: when there is no vhost backend that runs, or nobody tells what it offers.
+        """
+        status = self.status()
+        offered = self._by_backend if self._by_backend is not None else _vhost(self.id, status).features.bits
+        names = device_type(status.device_id).vhost_feature_names
+        missing = Features.of(_some(features), names) - Features(offered, names)
+        if missing:
+            self._fail(f"{_listed(missing.names)} not offered by the vhost backend", status)
+
+    def assert_protocol_features(self, *features: Feature) -> None:
+        """Assert that QEMU and the vhost-user backend agreed on these features of the protocol:
+        ``"VHOST_USER_PROTOCOL_F_REPLY_ACK"``, ``"REPLY_ACK"``.
+
+        :raises VirtioAssertionError: naming those that are missing.
+        :raises UnknownNameError: for a name that the protocol doesn't have.
+        :raises NotSupportedError: when there is no vhost-user backend that runs, or nobody tells what they agreed on
+            (QEMU 11.1 does not: ``wire=True`` does).
+        """
+        status = self.status()
+        agreed = _vhost(self.id, status).protocol_features
+        wanted = Features.of(_some(features), PROTOCOL_FEATURE_NAMES)
+        missing = wanted - (agreed if agreed is not None else Features(0, PROTOCOL_FEATURE_NAMES))
+        if missing:
+            self._fail(f"{_listed(missing.names)} not agreed on with the vhost-user backend", status)
+
     def assert_conforms(self) -> None:
         """Assert that driver and device keep the rules of the specification, as far as status, features and rings show
         it: VERSION_1 and FEATURES_OK where the driver is no legacy one, only what is offered acknowledged, to a vhost
@@ -250,7 +313,8 @@ class VirtioDevice:
 
     @property
     def _by_backend(self) -> int | None:
-        """What the vhost backend offers, where it is ours to ask; QEMU 11.1 does not tell."""
+        """What the vhost backend offers, where it is ours to ask: QEMU does not tell while it serves nothing, and 11.1
+        never does."""
         backend = self._running.backends.get(self.id)
         return None if backend is None else backend.features
 
@@ -279,6 +343,15 @@ class VirtioDevice:
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
+
+
+def _vhost(id: str, status: VirtioStatus) -> VhostStatus:
+    if status.vhost_dev is None:
+        why = "serves nothing now" if status.vhost_started is False else f"is not told of by {status.source}"
+        raise NotSupportedError(
+            f"{id}: the vhost side {why}; a witness on the wire tells what this QEMU doesn't (wire=True)"
+        )
+    return status.vhost_dev
 
 
 def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_virtio import render
-from pytest_virtio.backend.daemon import Daemon
+from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.findings import QUEUES_SHOWN, Findings, Queue, ask
+from pytest_virtio.handle.wire import device_wire
 from pytest_virtio.launch import RunningGuest, RunningVm
 from pytest_virtio.model.negotiation import negotiation
 from pytest_virtio.model.status import VirtioStatus
@@ -109,9 +110,10 @@ def _state(running: RunningVm, findings: Findings) -> Iterator[str]:
     elif findings.run_state:
         yield f"the VM stands still: {render.escape(findings.run_state)}"
     for id, backend in running.backends.items():
-        if not backend.child.running:
+        state = backend.state
+        if state == "ended":
             yield f"{id}: its backend has ended ({backend.child.how()})"
-        elif backend.child.stopped:
+        elif state == "stopped":
             yield f"{id}: its backend is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it serves nothing"
 
 
@@ -203,12 +205,21 @@ def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
         **_guest(running.guest),
         "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
         **{f"{id} backend stderr": _maker_of_backend(id, backend) for id, backend in running.backends.items()},
+        **{f"{id} wire": _maker_of_wire(running, id) for id, backend in running.backends.items() if backend.witness},
         "reproduce": lambda: Section("reproduce", running.by_hand),
     }
 
 
-def _maker_of_backend(id: str, backend: Daemon) -> Callable[[], Section]:
+def _maker_of_backend(id: str, backend: RunningBackend) -> Callable[[], Section]:
     return lambda: Section(f"{id} backend stderr", backend.account())
+
+
+def _maker_of_wire(running: RunningVm, id: str) -> Callable[[], Section]:
+    def make() -> Section:
+        wire = device_wire(running, id)
+        return Section(f"{id} wire", "\n".join(render.wire(wire.count, wire.messages(), wire.ended)), wire.plain())
+
+    return make
 
 
 def _guest(guest: RunningGuest) -> dict[str, Callable[[], Section]]:

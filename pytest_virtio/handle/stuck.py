@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.introspect.interrupts import interrupts
@@ -102,7 +101,7 @@ def _facts(
             queue=queue,
             ring=rings.get(place),
             answered=index in answered[path],
-            backend=_backend(running.backends.get(id)),
+            backend=_state(running, id),
             # A driver of ours counts from the ring's beginning, and wraps as the indices of a split one do.
             noticed=None if driver is None else driver.completed & 0xFFFF,
             awaited=None if driver is None else len(driver.pending) - driver.staged,
@@ -123,12 +122,8 @@ def _answered(status: VirtioStatus) -> Sequence[int]:
     return device_type(status.device_id).answered_queues(status.num_vqs or 0, status.host_features.bits)
 
 
-def _backend(daemon: Daemon | None) -> BackendState | None:
-    if daemon is None:
-        return None
-    if not daemon.child.running:
-        return "ended"
-    return "stopped" if daemon.child.stopped else "running"
+def _state(running: RunningVm, id: str) -> BackendState | None:
+    return running.backends[id].state if id in running.backends else None
 
 
 def _driver_queue(running: RunningVm, id: str, index: int) -> DriverQueue | None:

@@ -20,13 +20,20 @@ from pytest_virtio.introspect.quirks import is_vhost_type, survives_queries
 from pytest_virtio.introspect.ram import GuestRam, QemuProcess, Ram
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.rings import element_in_ram, has_indices, queue_in_ram, ring_in_ram
+from pytest_virtio.introspect.wire import SOURCE as WIRE
+from pytest_virtio.introspect.wire import serves, vhost_queue_status, vhost_status
 from pytest_virtio.model.queue import VirtioQueueElement, VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
+from pytest_virtio.model.wire import ToldBackend
+from pytest_virtio.spec.devices import NET, VSOCK, device_type
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.memory import GuestMemory
 
 __all__ = ("Backends", "Introspector")
+
+QEMUS_OWN = frozenset({(NET.id, "ctrl"), (VSOCK.id, "event")})
+"""Queues of devices with a vhost backend that are not the backend's (seen on 7.2, 10.0 and 11.1)."""
 
 
 class Backends(Protocol):
@@ -37,6 +44,9 @@ class Backends(Protocol):
 
     def ended(self, id: str) -> bool:
         """Whether the device's backend is known to have ended, for good."""
+
+    def told(self, id: str) -> ToldBackend | None:
+        """What the witness on the wire saw of the connection that stands; None where there is none."""
 
 
 class Introspector:
@@ -83,6 +93,7 @@ class Introspector:
         answers = dict(zip(plain, self._queries.statuses(plain, deadline.remaining()), strict=True)) if plain else {}
         if others:
             answers |= self._by_registers(others, deadline)
+        answers = {path: self._with_wire(path, answer) for path, answer in answers.items()}
         self.polled.note(answers, began)
         return {path: answers[path] for path in asked}
 
@@ -152,17 +163,14 @@ class Introspector:
         return element_in_ram(status, self._queue(path, queue, status, deadline), memory, self._iommu, slot)
 
     def vhost_queue_status(self, path: str, queue: int, timeout: float) -> VirtVhostQueueStatus:
-        """A queue as its vhost backend was told of it. Source: ``x-query-virtio-vhost-queue-status``.
+        """A queue as its vhost backend was told of it. Source: ``x-query-virtio-vhost-queue-status``, or the witness on
+        the wire.
 
         :raises CommandError: when no vhost backend runs, or this queue is not the backend's.
-        :raises DisturbingQueryError: on a device of a type with which QEMU does not survive the command.
+        :raises DisturbingQueryError: on a device of a type with which QEMU does not survive the command, where there is
+            no witness.
         """
-        if not self._may_be_asked(path):
-            raise DisturbingQueryError(
-                f"{path}: QEMU {self._version} does not survive {qapi.QUERY_VHOST_QUEUE_STATUS} of a started "
-                f"{self._type(path)}, or is not known to"
-            )
-        return raised(self._queries.vhost_queue_statuses([(path, queue)], timeout)[0])
+        return raised(self._vhost_queues([(path, queue)], Deadline.after(timeout))[path, queue])
 
     def ram(self, timeout: float) -> GuestRam:
         """The guest's RAM as it lies now."""
@@ -186,27 +194,63 @@ class Introspector:
         return answers | {path: replace(status, vhost_started=started[path]) for path, status in told.items()}
 
     def _vhost_started(self, statuses: Mapping[str, VirtioStatus], deadline: Deadline) -> dict[str, bool | None]:
-        """Whether a vhost backend serves each device; None where asking is not survived."""
+        """Whether a vhost backend serves each device; None where asking is not survived, and there is no witness."""
         maybe = [path for path in statuses if self._maybe_vhost(path)]
         asked = [path for path in maybe if self._may_be_asked(path)]
         answers = self._queries.vhost_queue_statuses([(path, 0) for path in asked], deadline.remaining())
         found = {path: _is_started(answer) for path, answer in zip(asked, answers, strict=True)}
-        return {path: found.get(path) if path in maybe else False for path in statuses}
+        seen = {path: serves(told) for path in maybe if (told := self._told(path)) is not None}
+        return {path: found.get(path, seen.get(path)) if path in maybe else False for path in statuses}
+
+    def _with_wire(self, path: str, answer: VirtioStatus | VirtioError) -> VirtioStatus | VirtioError:
+        """The status, with the vhost side that the witness saw where QEMU does not tell it."""
+        told = self._told(path)
+        if isinstance(answer, VirtioError) or told is None or answer.vhost_dev is not None or not answer.vhost_started:
+            return answer
+        vhost = vhost_status(answer, told)
+        return answer if vhost is None else replace(answer, vhost_dev=vhost, source=f"{answer.source}, {WIRE}")
+
+    def _vhost_queues(self, places: list[Place], deadline: Deadline) -> dict[Place, VirtVhostQueueStatus | VirtioError]:
+        """The queues as their backends were told of them; by the witness where QEMU can't tell: of types that it does
+        not survive the question of, and of a network card's third queue and on."""
+        asked = [place for place in places if self._may_be_asked(place[0])]
+        answers = self._queries.vhost_queue_statuses(asked, deadline.remaining())
+        found: dict[Place, VirtVhostQueueStatus | VirtioError] = dict(zip(asked, answers, strict=True))
+        for path, queue in places:
+            answer, told = found.get((path, queue)), self._told(path)
+            if answer is None or _is_of_no_such_queue(answer):
+                seen = vhost_queue_status(self._type(path), queue, told) if told else None
+                found[path, queue] = seen or answer or self._not_asked(path)
+        return found
 
     def _in_ram(
         self, places: list[Place], statuses: Mapping[str, VirtioStatus], deadline: Deadline
     ) -> dict[Place, VirtQueueStatus | VirtioError]:
-        """Those of the queues that vhost backends serve; a network card's control queue is QEMU's own."""
+        """Those of the queues that vhost backends serve; others are QEMU's own."""
         answers: dict[Place, VirtQueueStatus | VirtioError] = {}
         memory = self._ram.find(deadline) if places else None
-        told = self._queries.vhost_queue_statuses(places, deadline.remaining())
-        for (path, queue), answer in zip(places, told, strict=True):
+        for (path, queue), answer in self._vhost_queues(places, deadline).items():
+            status = statuses[path]
             if isinstance(answer, VirtVhostQueueStatus):
-                readable = memory if has_indices(statuses[path], self._iommu) else None
+                readable = memory if has_indices(status, self._iommu) else None
                 answers[path, queue] = queue_in_ram(queue, answer, readable)
-            elif not (isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)):
+            elif not _is_of_no_such_queue(answer):
                 answers[path, queue] = answer
+            elif not _is_qemus_own(status, queue):
+                answers[path, queue] = DisturbingQueryError(
+                    f"{path}: QEMU does not tell of the vhost side of queue {queue}, and {qapi.QUERY_QUEUE_STATUS} "
+                    "would stop its ring: a witness on the wire tells (wire=True)"
+                )
         return answers
+
+    def _not_asked(self, path: str) -> DisturbingQueryError:
+        return DisturbingQueryError(
+            f"{path}: QEMU {self._version} does not survive {qapi.QUERY_VHOST_QUEUE_STATUS} of a started "
+            f"{self._type(path)}, or is not known to; a witness on the wire tells (wire=True)"
+        )
+
+    def _told(self, path: str) -> ToldBackend | None:
+        return self._backends.told(VirtioInfo(path, "").id)
 
     def _unclear(self, path: str, status: VirtioStatus) -> str:
         """Why the plain queue query may hit a vhost backend that runs; "" where it can't, or where one is known to.
@@ -239,3 +283,13 @@ def _is_started(answer: VirtVhostQueueStatus | VirtioError) -> bool | None:
     if isinstance(answer, CommandError):
         return not qapi.is_not_started_error(answer.description)
     return None if isinstance(answer, VirtioError) else True
+
+
+def _is_of_no_such_queue(answer: VirtVhostQueueStatus | VirtioError) -> bool:
+    return isinstance(answer, CommandError) and qapi.is_invalid_queue_error(answer.description)
+
+
+def _is_qemus_own(status: VirtioStatus, queue: int) -> bool:
+    """Whether QEMU serves it itself."""
+    names = device_type(status.device_id).queue_names(status.num_vqs or 0, status.host_features.bits)
+    return queue < len(names) and (status.device_id, names[queue][0]) in QEMUS_OWN

@@ -38,7 +38,7 @@ class VirtioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VhostStatus:
-    """The vhost side of a started vhost device. Field names are QAPI's.
+    """The vhost side of a started vhost device. Field names are QAPI's, ``None`` means that this source does not tell.
 
     :param n_mem_sections: guest memory sections that the backend knows.
     :param n_tmp_sections: sections of a memory map in the making.
@@ -54,18 +54,18 @@ class VhostStatus:
     :param log_size: size of the dirty log, in 64-bit words.
     """
 
-    n_mem_sections: int
-    n_tmp_sections: int
-    nvqs: int
-    vq_index: int
+    n_mem_sections: int | None = None
+    n_tmp_sections: int | None = None
+    nvqs: int | None = None
+    vq_index: int | None = None
     features: Features
     acked_features: Features
-    backend_features: Features | None
-    protocol_features: Features | None
-    max_queues: int
-    backend_cap: int
-    log_enabled: bool
-    log_size: int
+    backend_features: Features | None = None
+    protocol_features: Features | None = None
+    max_queues: int | None = None
+    backend_cap: int | None = None
+    log_enabled: bool | None = None
+    log_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,8 @@ def _unnoticed(facts: QueueFacts) -> bool | None:
     used, ring = _used(facts), facts.ring
     if used is not None and facts.noticed is not None:
         return used != facts.noticed
+    if facts.awaited == 0:
+        return False
     if facts.awaited is None or ring is None or ring.faults or not _is_packed(facts):
         return None
     return facts.awaited > len(ring.outstanding)
@@ -229,7 +231,10 @@ def _outstanding(facts: QueueFacts) -> int | None:
         return ring.avail_idx - ring.used_idx & 0xFFFF
     if ring is not None and not ring.faults:
         return len(ring.outstanding) + ring.untold
-    return queue.inuse or None if queue is not None else None
+    if queue is not None and queue.inuse:
+        return queue.inuse
+    # A driver of ours that waits for nothing has got all back, whatever can be read of its ring.
+    return 0 if facts.awaited == 0 else None
 
 
 def _pending(facts: QueueFacts) -> int | None:

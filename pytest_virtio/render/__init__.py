@@ -16,6 +16,7 @@ from pytest_virtio.render.judgement import breaches, status_history, stuck
 from pytest_virtio.render.negotiation import backend_facts, negotiation
 from pytest_virtio.render.ring import ring_picture
 from pytest_virtio.render.text import escape
+from pytest_virtio.render.wire import wire, wire_message
 
 __all__ = (
     "backend_facts",
@@ -33,4 +34,6 @@ __all__ = (
     "virtio_queue_status",
     "virtio_status",
     "virtio_vhost_queue_status",
+    "wire",
+    "wire_message",
 )

@@ -6,6 +6,7 @@ around it, nor start, open or look at anything.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
@@ -18,16 +19,22 @@ from pytest_virtio.declare.backends import (
     Directory,
     Disk,
     FileMemory,
+    KernelScsi,
+    KernelVsock,
     Netdev,
     NoBackend,
     Ports,
     RamMemory,
     ScsiDisk,
-    StorageDaemon,
+    VhostUser,
 )
 from pytest_virtio.errors import MissingError
 
 __all__ = ("Parts", "PrivateFile", "backend_parts", "keyval", "vhost_user_chardev")
+
+
+FIRST_CID, OWN_CIDS = 0x40000000, 0x40000000
+"""Context ids for VMs whose declaration names none: where nobody counts up from 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +152,25 @@ def _(backend: Ports, id: str, directory: Path) -> Parts:
 
 
 @backend_parts.register
-def _(backend: StorageDaemon, id: str, directory: Path) -> Parts:
+def _(backend: KernelVsock, id: str, directory: Path) -> Parts:
+    # The whole host shares the context ids: each VM's directory is its own, so what is made of it is not taken.
+    cid = backend.cid or FIRST_CID + zlib.crc32(f"{directory}/{id}".encode()) % OWN_CIDS
+    return Parts(properties={"guest-cid": str(cid)})
+
+
+@backend_parts.register
+def _(backend: KernelScsi, id: str, directory: Path) -> Parts:
+    return Parts(properties={"wwpn": backend.wwpn})
+
+
+@backend_parts.register
+def _(backend: VhostUser, id: str, directory: Path) -> Parts:
     # How the chardev is connected is another matter for us than for who starts the VM by hand.
-    return Parts(properties={"chardev": vhost_user_chardev(id)})
+    if backend.queue_pairs is None:
+        tag = {} if backend.tag is None else {"tag": backend.tag or id}
+        return Parts(properties={"chardev": vhost_user_chardev(id), **tag})
+    netdev = {"id": f"{id}.net", "chardev": vhost_user_chardev(id), "queues": str(backend.queue_pairs)}
+    return Parts(("-netdev", keyval("vhost-user", netdev)), {"netdev": f"{id}.net"})
 
 
 def vhost_user_chardev(id: str) -> str:

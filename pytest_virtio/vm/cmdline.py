@@ -6,14 +6,12 @@ line as a person would type it; must not start, open or look at anything.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 
-from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk, StorageDaemon
+from pytest_virtio.declare.backends import Disk, Netdev, ScsiDisk, VhostUser
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.declare.sizes import MIB
 from pytest_virtio.declare.spec import VmSpec
@@ -21,18 +19,18 @@ from pytest_virtio.qapi.trace import STATUS_EVENTS
 from pytest_virtio.vm.backends import Parts, PrivateFile, backend_parts, keyval, vhost_user_chardev
 
 __all__ = (
-    "HAND_DIRECTORY",
     "Boot",
     "CommandLine",
-    "HandBackend",
+    "Connects",
     "Plan",
     "ResolvedDevice",
     "Wires",
     "accelerator_probe",
-    "by_hand",
+    "assemble",
     "command_line",
     "device_probe",
     "probe",
+    "vhost_user",
 )
 
 RAM = "pytest-virtio.ram"
@@ -40,16 +38,37 @@ HALT_BYTES = 65536
 HALT = bytes.fromhex("faf4ebfd").ljust(16, b"\0")
 """x86 begins 16 bytes below the end of its ROM: cli; hlt; jump back to hlt."""
 
-_BOOTABLE = (Disk, ScsiDisk, Netdev, StorageDaemon)
+_BOOTABLE = (Disk, ScsiDisk, Netdev)
+_BOOTABLE_BY_VHOST_USER = ("vhost-user-blk", "virtio-net")
 
-HAND_DIRECTORY = Path("virtio-repro")
-"""Where the command line for people keeps its files: below their current directory."""
+
+@dataclass(frozen=True, slots=True)
+class Connects:
+    """A path that QEMU connects to, and again some seconds after the connection has ended.
+
+    :param seconds: None when it doesn't connect again.
+
+    :param in_ms: as :attr:`Plan.reconnect_in_ms`.
+    """
+
+    path: Path
+    seconds: float | None
+    in_ms: bool
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f"path={self.path}"
+        often = (
+            f"reconnect-ms={round(self.seconds * 1e3)}" if self.in_ms else f"reconnect={max(1, round(self.seconds))}"
+        )
+        return f"path={self.path},{often}"
 
 
 @dataclass(frozen=True, slots=True)
 class Wires:
     """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console; guest RAM
-    as a memory file, the qtest socket, the file of its log, by device id the connections to vhost-user backends."""
+    as a memory file, the qtest socket, the file of its log, by device id the connections to vhost-user backends, or
+    where to connect to them."""
 
     directory: Path
     monitor: int
@@ -57,13 +76,14 @@ class Wires:
     memory: int | None = None
     qtest: int | None = None
     log: int | None = None
-    backends: Mapping[str, int] = field(default_factory=dict)
+    backends: Mapping[str, int | Connects] = field(default_factory=dict)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that is inherited."""
         outside = (fd for fd in (self.memory, self.qtest, self.log) if fd is not None)
-        return (self.monitor, *self.consoles, *outside, *self.backends.values())
+        connected = (connection for connection in self.backends.values() if isinstance(connection, int))
+        return (self.monitor, *self.consoles, *outside, *connected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,7 @@ class Plan:
 
     :param devices: the declarations of ``spec``, resolved against the binary.
     :param monitor_object: whether the monitor is an object to this QEMU.
+    :param reconnect_in_ms: whether it knows ``reconnect-ms``, as QEMU does from 9.2 on; 11.1 knows that only.
     """
 
     program: Path
@@ -106,6 +127,7 @@ class Plan:
     devices: tuple[ResolvedDevice, ...]
     boot: Boot
     monitor_object: bool = False
+    reconnect_in_ms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +136,6 @@ class CommandLine:
 
     argv: tuple[str, ...]
     files: tuple[PrivateFile, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HandBackend:
-    """A vhost-user backend as a person would start it: it makes and listens on ``socket``."""
-
-    line: CommandLine
-    socket: Path
 
 
 def probe(program: Path, wires: Wires) -> tuple[str, ...]:
@@ -145,7 +159,8 @@ def accelerator_probe(program: Path, accelerator: str, kernel: Path, wires: Wire
 def command_line(plan: Plan, wires: Wires) -> CommandLine:
     """The command line of a VM."""
     consoles = [_console(n, fd, plan.spec.machine) for n, fd in enumerate(wires.consoles)]
-    connected = [word for id, fd in wires.backends.items() for word in _vhost_user(id, f"fd={fd}")]
+    links = {id: f"fd={link}" if isinstance(link, int) else str(link) for id, link in wires.backends.items()}
+    connected = [word for id, link in links.items() for word in vhost_user(id, link)]
     wiring = (
         *_monitor(wires.monitor, as_object=plan.monitor_object),
         *(word for words in consoles for word in words),
@@ -153,76 +168,11 @@ def command_line(plan: Plan, wires: Wires) -> CommandLine:
         *_trace(wires.log),
         *connected,
     )
-    return _assemble(plan, wires.directory, wiring)
+    return assemble(plan, wires.directory, wiring)
 
 
-def by_hand(plan: Plan, backends: Mapping[str, HandBackend] = MappingProxyType({})) -> str:
-    """A shell script that starts the same VM by hand, its console and monitor on the terminal.
-
-    :param backends: the vhost-user backends that it needs, by device id.
-    """
-    boot = plan.boot
-    initramfs = HAND_DIRECTORY / "initramfs.cpio"
-    if boot.recreate:
-        plan = replace(plan, boot=replace(boot, initrd=str(initramfs)))
-    line = _assemble(plan, HAND_DIRECTORY, ("-serial", "mon:stdio", *_vhost_users(plan, backends)))
-    files = (*line.files, *(file for backend in backends.values() for file in backend.line.files))
-    commands = [f"mkdir -p {shlex.quote(str(path))}" for path in _directories(files, boot)]
-    commands += [command for file in files for command in _creation(file)]
-    if boot.recreate:
-        commands.append(" ".join([*boot.recreate, "--output", str(initramfs)]))
-    commands += [command for backend in backends.values() for command in _background(backend)]
-    return "\n".join([*commands, _folded(line.argv)])
-
-
-def _vhost_users(plan: Plan, backends: Mapping[str, HandBackend]) -> Iterator[str]:
-    """The connections to backends, and RAM that they can map."""
-    for id, backend in backends.items():
-        yield from _vhost_user(id, f"path={backend.socket}")
-    if backends:
-        yield from ("-object", f"memory-backend-memfd,id={RAM},size={plan.spec.memory},share=on")
-        yield from ("-machine", f"memory-backend={RAM}")
-
-
-def _background(backend: HandBackend) -> Iterator[str]:
-    """The shell commands that start a backend, wait until it listens or has ended, and end it with the script."""
-    socket = shlex.quote(str(backend.socket))
-    yield f"rm -f {socket}"
-    yield f"{_folded(backend.line.argv)} &"
-    yield "backends=\"${backends-} $!\"; trap 'kill $backends' EXIT"
-    yield f"until [ -S {socket} ] || ! kill -0 $!; do sleep 0.1; done"
-
-
-def _creation(file: PrivateFile) -> Iterator[str]:
-    """The shell commands that make a file."""
-    path = shlex.quote(str(file.path))
-    if file.content:
-        # The guest may have written into that of an earlier run.
-        yield f"rm -f {path}"
-    if file.size is not None:
-        yield f"truncate -s {file.size} {path}"
-    for offset, content in file.content.items():
-        octal = "".join(f"\\{byte:03o}" for byte in content)
-        yield f"printf '{octal}' | dd of={path} bs=1 seek={offset} conv=notrunc status=none"
-
-
-def _directories(files: tuple[PrivateFile, ...], boot: Boot) -> list[Path]:
-    needed = {f.path.parent if f.size is not None else f.path for f in files}
-    return sorted(needed | {HAND_DIRECTORY} if boot.recreate else needed)
-
-
-def _folded(argv: tuple[str, ...]) -> str:
-    """One option a line, so that a person can read and edit it."""
-    lines: list[str] = []
-    for word in argv:
-        if word.startswith("-") or not lines:
-            lines.append(shlex.quote(word))
-        else:
-            lines[-1] += " " + shlex.quote(word)
-    return " \\\n  ".join(lines)
-
-
-def _assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLine:
+def assemble(plan: Plan, directory: Path, wiring: tuple[str, ...]) -> CommandLine:
+    """The command line with what connects it to its surroundings."""
     spec, boot = plan.spec, plan.boot
     parts = [(d, backend_parts(d.declaration.backend, d.declaration.name, directory)) for d in plan.devices]
     argv = [str(plan.program), *_quiet(), "-machine", _machine(spec, boot), "-accel", plan.accelerator]
@@ -252,7 +202,7 @@ def _device(device: ResolvedDevice, part: Parts, start: Mapping[str, str]) -> It
 def _start(device: ResolvedDevice, plan: Plan, places: Iterator[int]) -> Mapping[str, str]:
     if plan.boot.firmware and _can_boot(device):
         return {"bootindex": str(next(places))}
-    if plan.boot.halted and plan.spec.transport != "mmio" and isinstance(device.declaration.backend, Netdev):
+    if plan.boot.halted and plan.spec.transport != "mmio" and _is_net(device):
         # Nothing runs iPXE there, and QEMU takes a millisecond to load it.
         return {"romfile": ""}
     return {}
@@ -291,8 +241,15 @@ def _microvm_with_kernel(plan: Plan) -> Iterator[str]:
         yield from ("-icount", "shift=auto")
 
 
+def _is_net(device: ResolvedDevice) -> bool:
+    backend = device.declaration.backend
+    return isinstance(backend, Netdev) or (isinstance(backend, VhostUser) and backend.queue_pairs is not None)
+
+
 def _can_boot(device: ResolvedDevice) -> bool:
-    return isinstance(device.declaration.backend, _BOOTABLE) and "bootindex" not in device.properties
+    backend, model = device.declaration.backend, device.declaration.model
+    boots = model in _BOOTABLE_BY_VHOST_USER if isinstance(backend, VhostUser) else isinstance(backend, _BOOTABLE)
+    return boots and "bootindex" not in device.properties
 
 
 def _quiet() -> tuple[str, ...]:
@@ -318,7 +275,8 @@ def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:
     return (*chardev, "-serial", f"chardev:console{number}")
 
 
-def _vhost_user(id: str, connection: str) -> tuple[str, str]:
+def vhost_user(id: str, connection: str) -> tuple[str, str]:
+    """A device's connection to its backend."""
     return "-chardev", f"socket,id={vhost_user_chardev(id)},{connection}"
 
 

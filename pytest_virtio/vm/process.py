@@ -30,7 +30,7 @@ STDERR_SECONDS = 2.0
 
 
 class Child:
-    """A running program in a process group of its own. What it writes goes to the drain; its stdin is empty."""
+    """A running program in a process group of its own. What it writes goes to the drain."""
 
     def __init__(
         self,
@@ -40,9 +40,11 @@ class Child:
         rank: int,
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
+        keep_stdin: bool = False,
     ) -> None:
         """Spawn ``argv``.
 
+        :param keep_stdin: whether its stdin stays open, for some programs leave at its end; else it is empty.
         :raises MissingError: when the program is absent or can't be executed.
         :raises VirtioError: when the janitor can't be told of it; then it has been ended again.
         """
@@ -51,7 +53,7 @@ class Child:
         self.returncode: int | None = None
         self._reaped = False
         with uninterrupted():
-            self._popen, read_end = _spawn(self.argv, pass_fds, environment or {})
+            self._popen, read_end = _spawn(self.argv, pass_fds, environment or {}, keep_stdin)
             self.pid = self._popen.pid
             try:
                 janitor.adopt_group(self.pid, rank)
@@ -117,6 +119,8 @@ class Child:
     def _reap(self) -> None:
         self._reaped = True
         self._popen.wait(KILL_SECONDS)
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
         janitor.release_group(self.pid)
 
     def _discard(self) -> None:
@@ -140,12 +144,12 @@ def how_it_ended(returncode: int | None) -> str:
 
 
 def _spawn(
-    argv: tuple[str, ...], pass_fds: Sequence[int], environment: Mapping[str, str]
+    argv: tuple[str, ...], pass_fds: Sequence[int], environment: Mapping[str, str], keep_stdin: bool
 ) -> tuple[subprocess.Popen[bytes], int]:
     """The process, and the reading end of the pipe that takes its output."""
     read_end, write_end = os.pipe()
     try:
-        return _popen(argv, write_end, pass_fds, environment), read_end
+        return _popen(argv, write_end, pass_fds, environment, keep_stdin), read_end
     except BaseException:
         os.close(read_end)
         raise
@@ -154,13 +158,13 @@ def _spawn(
 
 
 def _popen(
-    argv: tuple[str, ...], output: int, pass_fds: Sequence[int], environment: Mapping[str, str]
+    argv: tuple[str, ...], output: int, pass_fds: Sequence[int], environment: Mapping[str, str], keep_stdin: bool
 ) -> subprocess.Popen[bytes]:
     owner = {janitor.OWNER_VARIABLE: janitor.owner_token()}
     try:
         return subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if keep_stdin else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=pass_fds,

@@ -25,7 +25,7 @@ from pytest_virtio.errors import (
 from pytest_virtio.render import escape
 from pytest_virtio.vm import workdir
 from pytest_virtio.vm.alarm import Alarm
-from pytest_virtio.vm.cmdline import Wires
+from pytest_virtio.vm.cmdline import Connects, Wires
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain, Stream
 from pytest_virtio.vm.event_log import EventLog
@@ -79,7 +79,7 @@ class Qemu:
         memory: int = 0,
         qtest: bool = False,
         log: bool = False,
-        backends: Mapping[str, int] = MappingProxyType({}),
+        backends: Mapping[str, int | Connects] = MappingProxyType({}),
     ) -> Qemu:
         """Start QEMU and open its monitor.
 
@@ -90,7 +90,7 @@ class Qemu:
         :param memory: how much RAM the guest has, in bytes, when it is to be ours to read and write; 0 when not.
         :param qtest: whether to connect the qtest wire, which reaches registers and ports.
         :param log: whether it logs trace events.
-        :param backends: by device id, connected sockets of vhost-user backends for it to inherit.
+        :param backends: by device id, connected sockets of vhost-user backends for it to inherit, or where it connects.
         :raises MissingError: when the binary can't be run.
         :raises QemuExitedError: when it exits instead of greeting, with its stderr.
         :raises MonitorClosedError: when it hangs up instead of greeting, and lives on.
@@ -120,7 +120,7 @@ class Qemu:
         memory: int,
         qtest: bool,
         log: bool,
-        backends: Mapping[str, int],
+        backends: Mapping[str, int | Connects],
     ) -> Qemu:
         """Everything up to the running process. What was made for it is unmade if a part fails."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:

@@ -7,16 +7,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pytest_virtio.backend.daemon import Daemon, Service
+from pytest_virtio.backend.running import RunningBackend
+from pytest_virtio.backend.service import HowToStart, Service
 from pytest_virtio.errors import BackendError, MissingError
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 
 Ended = Callable[[int], bool]
-Start = Callable[[str], Daemon]
+Start = Callable[[str], RunningBackend]
 
 PROLOGUE = "import os, signal, socket, struct, sys; listener = socket.socket(fileno=int(sys.argv[1]))\n"
 ANSWER = """
@@ -55,14 +57,16 @@ def _janitor() -> None:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts Python code as a daemon."""
-    started: list[Daemon] = []
+    started: list[RunningBackend] = []
 
-    def start(body: str, directory: Path = tmp_path) -> Daemon:
+    def start(body: str, directory: Path = tmp_path) -> RunningBackend:
         def build(where: Path, listener: int | Path) -> CommandLine:
             assert where == directory
             return CommandLine((sys.executable, "-c", PROLOGUE + body, str(listener)), ())
 
-        started.append(Daemon.start(Service("dev0", build), directory, lambda line: None))
+        started.append(
+            RunningBackend.start(Service(id="dev0", how=HowToStart("inherits", build)), directory, lambda line: None)
+        )
         return started[-1]
 
     yield start
@@ -76,7 +80,7 @@ def test_it_is_ready_when_it_has_told_its_features(start: Start, tmp_path: Path)
     daemon.await_answer(Deadline.after(30))
     assert daemon.features == 0x140000020
     assert list(tmp_path.iterdir()) == [], "nobody else can connect"
-    assert os.get_blocking(daemon.connection), "as QEMU expects it"
+    assert os.get_blocking(cast(int, daemon.connection)), "as QEMU expects it"
     assert daemon.child.drain.wait(lambda: b"ready" in daemon.child.stderr.log.text(), Deadline.after(20))
     assert daemon.account() == f"{Path(sys.executable).name}: running\nready"
 
@@ -117,12 +121,15 @@ def test_one_that_says_nothing(start: Start, body: str) -> None:
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
-    service = Service("dev0", lambda directory, listener: CommandLine((str(tmp_path / "none"),), ()))
+    how = HowToStart("inherits", lambda directory, listener: CommandLine((str(tmp_path / "none"),), ()))
+    service = Service("dev0", how)
     with pytest.raises(MissingError, match="none: no such program"):
-        Daemon.start(service, tmp_path, lambda line: None)
+        RunningBackend.start(service, tmp_path, lambda line: None)
 
 
-def test_a_directory_whose_path_is_longer_than_an_address(start: Callable[[str, Path], Daemon], tmp_path: Path) -> None:
+def test_a_directory_whose_path_is_longer_than_an_address(
+    start: Callable[[str, Path], RunningBackend], tmp_path: Path
+) -> None:
     deep = tmp_path / ("x" * 120)
     deep.mkdir()
     daemon = start(ANSWER + IN_TWO, deep)

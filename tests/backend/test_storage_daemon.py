@@ -26,8 +26,8 @@ from pytest_virtio import (
     Virtio,
     VirtioFactory,
 )
-from pytest_virtio.backend.daemon import Daemon
 from pytest_virtio.backend.image import overlay
+from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.backend.storage_daemon import find_program
 from pytest_virtio.vm.deadline import Deadline
 
@@ -39,7 +39,7 @@ SECTOR = 512
 SIZE = 8 << 20
 
 
-def backend_of(virtio: Virtio, id: str = "vublk0") -> Daemon:
+def backend_of(virtio: Virtio, id: str = "vublk0") -> RunningBackend:
     return virtio._running.backends[id]
 
 
@@ -140,7 +140,8 @@ def test_a_daemon_that_refuses(virtio_factory: VirtioFactory) -> None:
 def test_a_qemu_that_refuses_tells_of_the_backend_too(virtio_factory: VirtioFactory) -> None:
     with pytest.raises(QemuExitedError, match="queue size") as caught:
         virtio_factory(VhostUserBlk(queue_size=0)).__enter__()
-    account, by_hand = caught.value.__notes__
+    account, further, by_hand = caught.value.__notes__
+    assert further.startswith("wire=True in a backend's declaration ")
     assert account.startswith("vublk0's backend, qemu-storage-daemon: ")
     assert "addr.path=virtio-repro/vublk0.sock &" in by_hand
 

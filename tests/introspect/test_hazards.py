@@ -1,6 +1,6 @@
 """Each hazard of QEMU's introspection that virtio devices and vhost-user-blk show: the plain way does the damage, ours
 doesn't. Which release shows which is as seen on 7.2, 10.0 and 11.1; a test that fails on another release has found that
-a hazard came or went."""
+a hazard came or went. Other vhost-user devices' are in tests/backend/test_daemons.py and test_vhost_queries.py."""
 
 from __future__ import annotations
 

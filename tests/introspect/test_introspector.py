@@ -72,6 +72,9 @@ class _Backends:
     def ended(self, id: str) -> bool:
         return self.over
 
+    def told(self, id: str) -> None:
+        return None
+
 
 class _NoWire:
     """Registers of a device whose BARs are not decoded are not read."""
@@ -206,9 +209,15 @@ def test_a_queue_that_is_not_the_backends_is_qemus_own() -> None:
         **{"signalled-used": 0, "signalled-used-valid": False},
     }
     invalid = "Invalid vhost virtqueue number 2"
-    qemu = Script(OUR_RAM, _status=status(**vhost()), _vhost_queue_status=invalid, _queue_status=own)
+    control = {"transports": [], "dev-features": ["VIRTIO_NET_F_CTRL_VQ: Control channel available"]}
     with GuestMemory(0x10000) as memory:
+        told = status(**vhost(), **{"host-features": control})
+        qemu = Script(OUR_RAM, _status=told, _vhost_queue_status=invalid, _queue_status=own)
         assert introspector(qemu, memory=memory).queue_status(PATH, 2, 1).source == "x-query-virtio-queue-status"
+        # A data queue of which QEMU does not tell is still the backend's.
+        qemu = Script(OUR_RAM, _status=status(**vhost()), _vhost_queue_status=invalid)
+        with pytest.raises(DisturbingQueryError, match="would stop its ring"):
+            introspector(qemu, memory=memory).queue_status(PATH, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from pytest_virtio import (
     Virtio,
     VirtioFactory,
     VirtioStatus,
-    launch,
 )
 from pytest_virtio.guest.scripted.driver import Driver
 from pytest_virtio.introspect.calm import Calm
@@ -55,7 +54,7 @@ def surveyed(virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch) -> 
     @contextmanager
     def boot(*devices: Declaration, **options: Any) -> Iterator[Virtio]:
         with monkeypatch.context() as patch:
-            patch.setattr(launch, "_needs_survey", lambda *_: True)
+            patch.setattr("pytest_virtio.launch.start.needs_survey", lambda *_: True)
             with virtio_factory(*devices, **options) as virtio:
                 yield virtio
 

@@ -216,3 +216,13 @@ def test_how_the_device_interrupts_is_evidence_of_what_the_driver_notices(
     facts = replace(IDLE, interrupt=interrupt)
     assert dict(verdict(facts).evidence).items() >= evidence.items()
     assert not dict(verdict(replace(facts, ring=SUBMITTED)).evidence).keys() & evidence.keys()
+
+
+def test_a_driver_that_waits_for_nothing_has_noticed_all_of_a_ring_that_nobody_can_read() -> None:
+    """As of packed rings that vhost serves: whose interrupt stands on a shared line is not known."""
+    unread = replace(RING, packed=True, avail_idx=None, used_idx=None, faults=("its positions are not told",))
+    queue = replace(QUEUE, inuse=None, used_idx=None, last_avail_idx=None, shadow_avail_idx=None)
+    facts = replace(IDLE, queue=queue, ring=unread, interrupt=Intx(asserted=True), staged=0)
+    assert verdict(replace(facts, awaited=0)).stuck is Stuck.NOTHING_SUBMITTED
+    assert verdict(replace(facts, awaited=0, staged=1)).stuck is Stuck.STAGED
+    assert verdict(replace(facts, awaited=1)).stuck is Stuck.NOT_NOTICED

@@ -37,7 +37,7 @@ LOOKS = rounds(200)
 
 def test_statuses_while_drivers_come_and_go(virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on QEMUs that can be asked, where their own answer is the oracle."""
-    monkeypatch.setattr("pytest_virtio.launch.status_query_ends", lambda known: "as the test has it")
+    monkeypatch.setattr("pytest_virtio.launch.observers.status_query_ends", lambda known: "as the test has it")
     with virtio_factory(Balloon(), guest="linux", timeout=120) as virtio:
         negotiated = virtio["balloon0"].status().guest_features.bits
         with work(virtio, UNBIND_AND_BIND) as at_work:

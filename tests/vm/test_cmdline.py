@@ -14,7 +14,8 @@ from pytest_virtio.declare.spec import vm_spec
 from pytest_virtio.errors import MissingError
 from pytest_virtio.vm import backends
 from pytest_virtio.vm.backends import PrivateFile
-from pytest_virtio.vm.cmdline import Boot, CommandLine, Plan, ResolvedDevice, Wires, by_hand, command_line
+from pytest_virtio.vm.by_hand import by_hand
+from pytest_virtio.vm.cmdline import Boot, CommandLine, Plan, ResolvedDevice, Wires, command_line
 
 WIRES = Wires(Path("/private, dir"), 7, (8, 9))
 QEMU = Path("/opt/my qemu")

@@ -12,7 +12,16 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_virtio import Device, DisturbingQueryError, QemuExitedError, RngDriver, Virtio
+from pytest_virtio import (
+    Device,
+    DisturbingQueryError,
+    QemuExitedError,
+    RngDriver,
+    VhostUserRng,
+    Virtio,
+    VirtioAssertionError,
+    VirtioFactory,
+)
 
 from .conftest import Boot
 from .vhost_user import GET_FEATURES, VhostUserBackend
@@ -107,6 +116,32 @@ def test_ours_of_a_started_device_without_get_vhost(scripted: Boot, tmp_path: Pa
             with pytest.raises(DisturbingQueryError):
                 ask()
         assert len(driver.read(16)) == 16
+
+
+def test_the_wire_tells_of_a_started_device_without_get_vhost(virtio_factory: VirtioFactory, tmp_path: Path) -> None:
+    """And of what 7.2 acknowledges in the driver's name."""
+    backend = RngBackend(tmp_path / "v")
+    try:
+        with virtio_factory(VhostUserRng(tmp_path / "v", wire=True, event_idx="off")) as virtio:
+            device, driver = virtio["vurng0"], virtio.guest.driver("vurng0", RngDriver)
+            for _ in range(3):
+                assert len(driver.read(16)) == 16
+                assert f"vurng0: {VERDICT}" in virtio.dump()
+            status, queue = device.status(), device.queue(0)
+            assert status.vhost_started
+            assert status.vhost_dev is not None
+            assert status.vhost_dev.features == device.wire.features
+            assert (queue.status().used_idx, queue.status().shadow_avail_idx) == (3, 3)
+            assert queue.vhost_status().desc_phys == driver.queue(0).areas.descriptors
+            with queue.assert_progress(1, 1):
+                driver.read(16)
+            if release(virtio) < (9, 0):
+                with pytest.raises(VirtioAssertionError, match="not offered by it: VIRTIO_RING_F_INDIRECT_DESC"):
+                    device.assert_conforms()
+            else:
+                device.assert_conforms()
+    finally:
+        backend.stop()
 
 
 def test_a_feature_with_another_ones_name(scripted: Boot, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""``virtio["vublk0"].backend``: the vhost-user backend of a device.
+
+Responsible for the backend's verbs and for their words; must not know how a process is run, nor pytest.
+"""
+
+from __future__ import annotations
+
+from pytest_virtio.backend.running import RunningBackend
+from pytest_virtio.model.features import Features
+from pytest_virtio.model.stuck import BackendState
+from pytest_virtio.spec.device_type import DeviceType
+from pytest_virtio.vm.deadline import Deadline
+
+__all__ = ("VhostBackend",)
+
+RESTART_SECONDS = 30.0
+
+
+class VhostBackend:
+    """A vhost-user backend, with its process where that is ours."""
+
+    def __init__(self, backend: RunningBackend, type: DeviceType) -> None:
+        self._backend, self._type = backend, type
+
+    def __repr__(self) -> str:
+        return f"<VhostBackend of {self._backend.id}: {self._backend.account().partition(chr(10))[0]}>"
+
+    @property
+    def state(self) -> BackendState | None:
+        """``"running"``, ``"stopped"`` by a signal or a debugger, or ``"ended"``; None of one that we did not start."""
+        return self._backend.state
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its process group's too; another one after :meth:`restart`.
+
+        :raises UsageError: of one that we did not start.
+        """
+        return self._backend.child.pid
+
+    @property
+    def features(self) -> Features:
+        """What it offers, as it told us before QEMU was connected."""
+        return Features(self._backend.features, self._type.vhost_feature_names)
+
+    @property
+    def stderr(self) -> str:
+        """What it wrote to stdout and stderr, safe to print."""
+        return self._backend.stderr_text()
+
+    def kill(self) -> None:
+        """Kill it and all that it started, as a crash would. QEMU notices that by itself, or doesn't.
+
+        :raises UsageError: of one that we did not start.
+        """
+        self._backend.kill()
+
+    def stop(self) -> None:
+        """Have it stand still, by SIGSTOP. While it does, QEMU hangs in whatever it asks of it: ``virtio.vm.stop()``
+        does, a reset, a driver that begins anew.
+
+        :raises UsageError: of one that we did not start.
+        :raises VirtioError: when it has ended.
+        """
+        self._backend.stop()
+
+    def cont(self) -> None:
+        """Let it go on after :meth:`stop`; it raises what that does."""
+        self._backend.cont()
+
+    def restart(self, timeout: float = RESTART_SECONDS) -> None:
+        """End it, start it anew, and wait until QEMU has connected to it again. Only of a device that is declared with
+        ``reconnect=``.
+
+        :param timeout: seconds.
+        :raises UsageError: of one that we did not start, and where QEMU connects once only.
+        :raises BackendError: when it does not come up.
+        :raises VirtioError: when QEMU does not connect in time.
+        """
+        self._backend.restart(Deadline.after(timeout))

@@ -1,0 +1,29 @@
+"""What may be said of the witness on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_virtio import Delay, Drop, UsageError, VhostUserBlk, Wire
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda: Wire(Delay("GET_CONFIG", 1)),  # type: ignore[arg-type]
+        lambda: Wire("VIRTIO_BLK_F_RO"),  # type: ignore[arg-type]
+        lambda: Wire(mask={1}),  # type: ignore[arg-type]
+        lambda: Wire(faults=Drop("GET_CONFIG")),  # type: ignore[arg-type]
+        lambda: VhostUserBlk(wire=Wire(faults=("GET_CONFIG",))),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_neither_mask_nor_fault_is_refused(said: Any) -> None:
+    with pytest.raises(UsageError, match=r"^Wire\("):
+        said()
+
+
+def test_masks_join() -> None:
+    device = VhostUserBlk(wire=Wire({"A"}, [Drop("GET_CONFIG")]), mask=["B"])
+    assert device.backend.wire == Wire(frozenset({"A", "B"}), [Drop("GET_CONFIG")])  # type: ignore[union-attr]

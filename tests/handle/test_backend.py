@@ -1,0 +1,138 @@
+"""``dev.backend``: what it tells of a vhost-user backend, and that its verbs do what they say or say why not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_virtio import (
+    Blk,
+    BlkDriver,
+    NotSupportedError,
+    UnknownNameError,
+    UsageError,
+    VhostUserBlk,
+    Virtio,
+    VirtioAssertionError,
+    VirtioError,
+    VirtioFactory,
+)
+from pytest_virtio.backend.storage_daemon import find_program
+from pytest_virtio.vm.deadline import Deadline
+
+pytestmark = pytest.mark.qemu
+
+SIZE = 8 << 20
+
+
+@pytest.fixture
+def virtio(virtio_factory: VirtioFactory) -> Iterator[Virtio]:
+    with virtio_factory(VhostUserBlk(size=SIZE), Blk()) as virtio:
+        yield virtio
+
+
+def test_what_it_tells(virtio: Virtio) -> None:
+    backend = virtio["vublk0"].backend
+    assert repr(backend) == "<VhostBackend of vublk0: qemu-storage-daemon: running>"
+    assert backend.state == "running"
+    assert Path(f"/proc/{backend.pid}/comm").read_text().startswith("qemu-storage-d")
+    assert {"VIRTIO_BLK_F_FLUSH", "VHOST_USER_F_PROTOCOL_FEATURES", "VIRTIO_F_VERSION_1"} <= backend.features
+    assert backend.stderr == ""
+
+
+def test_a_device_without_one(virtio: Virtio) -> None:
+    with pytest.raises(NotSupportedError, match=r"blk0 has no vhost-user backend that was declared; vublk0 one"):
+        virtio["blk0"].backend  # noqa: B018
+    with pytest.raises(NotSupportedError, match="blk0: the vhost side"):
+        virtio["blk0"].assert_protocol_features("MQ")
+
+
+def test_words_that_it_does_not_know(virtio: Virtio) -> None:
+    device = virtio["vublk0"]
+    with pytest.raises(UnknownNameError, match="VIRTIO_BLK_F_FLUSH"):
+        device.assert_backend_offered("VIRTIO_BLK_F_FLUSCH")
+    with pytest.raises(UsageError, match="no feature given"):
+        device.assert_backend_offered()
+    with pytest.raises(VirtioAssertionError, match="vublk0: VIRTIO_BLK_F_LIFETIME not offered by the vhost backend"):
+        device.assert_backend_offered("VIRTIO_BLK_F_FLUSH", "VIRTIO_BLK_F_LIFETIME")
+
+
+def test_killed(virtio: Virtio) -> None:
+    backend = virtio["vublk0"].backend
+    backend.kill()
+    assert repr(backend) == "<VhostBackend of vublk0: qemu-storage-daemon: killed by SIGKILL>"
+    backend.kill()
+    for verb in (backend.stop, backend.cont):
+        with pytest.raises(VirtioError, match="vublk0's backend is ended"):
+            verb()
+    with pytest.raises(UsageError, match="Declare it with reconnect=1"):
+        backend.restart()
+
+
+def test_driver_ok_is_not_asserted_over_a_dead_backend(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk()) as virtio:
+        disk = virtio["vublk0"]
+        disk.assert_driver_ok()
+        disk.backend.kill()
+        assert disk.status().driver_ok
+        with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend has ended") as error:
+            disk.assert_driver_ok()
+        assert "qemu-storage-daemon: killed by SIGKILL" in str(error.value)
+
+
+def test_stopped_and_continued(virtio: Virtio) -> None:
+    backend, driver = virtio["vublk0"].backend, virtio.guest.driver("vublk0", BlkDriver)
+    backend.stop()
+    assert repr(backend) == "<VhostBackend of vublk0: qemu-storage-daemon: stopped by a signal>"
+    backend.stop()
+    assert backend.state == "stopped"
+    write = driver.submit(1, 0, b"x" * 512)
+    assert not write.done
+    backend.cont()
+    assert repr(backend) == "<VhostBackend of vublk0: qemu-storage-daemon: running>"
+    driver.finish(write)
+
+
+def test_restarted_after_its_death(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk(size=SIZE, reconnect=1)) as virtio:
+        driver, backend = virtio.guest.driver("vublk0", BlkDriver), virtio["vublk0"].backend
+        driver.write(0, b"x" * 512)
+        pids = [backend.pid]
+        for _ in range(2):
+            backend.kill()
+            backend.restart()
+            pids.append(backend.pid)
+            assert driver.read(0, 512) == b"x" * 512
+        assert len(set(pids)) == 3
+
+
+@pytest.fixture
+def found(program: Path, tmp_path: Path) -> Iterator[Path]:
+    """The socket of a daemon that somebody else runs."""
+    disk, path = tmp_path / "disk", tmp_path / "socket"
+    disk.write_bytes(bytes(SIZE))
+    node = f"driver=file,node-name=disk,filename={disk}"
+    export = f"type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix,addr.path={path}"
+    daemon = subprocess.Popen([find_program(program, "found"), "--blockdev", node, "--export", export])
+    deadline = Deadline.after(20)
+    while not path.exists():
+        assert daemon.poll() is None
+        assert not deadline.passed()
+    yield path
+    daemon.kill()
+    daemon.wait()
+
+
+def test_somebody_elses(virtio_factory: VirtioFactory, found: Path) -> None:
+    with virtio_factory(VhostUserBlk(backend=found)) as virtio:
+        backend = virtio["vublk0"].backend
+        assert backend.state is None
+        verbs: list[Callable[[], object]] = [backend.kill, backend.stop, backend.cont, lambda: backend.pid]
+        for verb in verbs:
+            with pytest.raises(UsageError, match="the backend of vublk0 is not ours: it was found at"):
+                verb()
+        virtio["vublk0"].assert_backend_offered("VIRTIO_BLK_F_FLUSH")
+        assert virtio.guest.driver("vublk0", BlkDriver).read(0, 512) == bytes(512)
