@@ -23,6 +23,7 @@ import bench_progress
 import bench_rings
 import bench_scripted
 import bench_status
+import bench_wire
 from figures import Figure, plain, table
 from harness import BenchmarkError
 
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "rings": bench_rings,
     "progress": bench_progress,
     "history": bench_history,
+    "wire": bench_wire,
 }
 
 
