@@ -5,6 +5,7 @@ Responsible for those facts; must not know pytest, nor what becomes of a daemon.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import struct
@@ -187,6 +188,7 @@ VSOCK = Daemon(
 
 
 def installed(daemon: Daemon) -> bool:
-    """qemu-storage-daemon comes with each QEMU."""
-    places = VIRTIOFSD_PLACES if daemon is FS else ()
+    """Whether it can be run: qemu-storage-daemon comes with each QEMU, and virtiofsd in C is for root only."""
+    *rust, in_c = VIRTIOFSD_PLACES
+    places = [*rust, *([in_c] if os.geteuid() == 0 else [])] if daemon is FS else []
     return daemon is BLK or bool(shutil.which(daemon.program)) or any(place.exists() for place in places)
