@@ -39,9 +39,9 @@ class RunningBackend:
         self.meddled_with = bool(service.wire and service.wire.faults)
         """Whether the test wants something done to messages: what comes of it is its own business."""
         self.features = 0
-        """What QEMU is told that it offers, as bits: all but what is masked. Known once :meth:`await_answer` has come
-        back."""
-        self._masked = service.masks.features
+        """What it offers, as bits; known once :meth:`await_answer` has come back."""
+        self.masked = service.masks.features
+        """Bits of it that QEMU is not told of."""
         self.witness: Witness | None = None
         """Who sees what goes over the wire; None where nobody does."""
         self._relay: Relay | None = None
@@ -80,8 +80,14 @@ class RunningBackend:
 
     @property
     def state(self) -> BackendState | None:
-        """How its process stands; None of one that we did not start."""
-        return self._program.state
+        """How it stands; None of one that we did not start, as long as it is connected or nobody sees that."""
+        state = self._program.state
+        return "disconnected" if state in ("running", None) and self.connection_ended else state
+
+    @property
+    def connection_ended(self) -> str:
+        """Why QEMU and it are connected no longer; "" while they are, and where nobody sees that."""
+        return "" if self.witness is None else self.witness.ended
 
     @property
     def connection(self) -> int | Path:
@@ -205,7 +211,7 @@ class RunningBackend:
         except OSError as error:
             raise program.error(self._end(f"was not met ({error})", "before it was met")) from None
         try:
-            self.features = ask_features(connection, deadline) & ~self._masked
+            self.features = ask_features(connection, deadline)
         except TimeoutError:
             connection.close()
             busy = "" if self.state else ": a backend that serves another VM says nothing"

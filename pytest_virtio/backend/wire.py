@@ -29,7 +29,7 @@ __all__ = ("KEPT", "Masks", "Witness")
 
 KEPT = 10_000
 """Messages; a boot has some fifty. Of more, the first and the last half are kept."""
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 0.25
 """A backend may keep QEMU waiting for as long as it likes: what it has not answered is not under way."""
 LOOK_SECONDS = 0.0005
 CLOSE_SECONDS = 5.0

@@ -144,6 +144,9 @@ def VhostUserNet(
     """A network card served by DPDK's ``dpdk-testpmd``, which answers ARP and pings, if no other backend is named:
     ``Testpmd("macswap")``, ``Passt()`` … Its default id is ``vunet0``.
 
+    QEMU 7.2 ends by SIGSEGV at DRIVER_OK of such a card with MSI-X under TCG: ``vectors=0`` helps. There is always a
+    witness on the wire of a card, for QEMU does not take a connection that somebody else made for it.
+
     :param queue_pairs: how many; with several the device offers VIRTIO_NET_F_MQ.
 
     The others are as for :func:`VhostUserBlk`.

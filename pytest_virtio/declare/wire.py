@@ -80,6 +80,11 @@ class Rewrite(Fault):
 
     change: Callable[[bytes], bytes] = field(kw_only=False)
 
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if not callable(self.change):
+            raise UsageError(f"Rewrite({self.message!r}, {self.change!r}): a function of the payload is expected")
+
 
 _LONGEST_DELAY = 3600
 
@@ -104,7 +109,14 @@ class Wire:
 
 
 def wire_of(wire: bool | Wire, mask: Iterable[str] = ()) -> Wire | None:
-    """What ``wire=`` and ``mask=`` of a declaration say; a mask needs a witness, which is then there by itself."""
+    """What ``wire=`` and ``mask=`` of a declaration say; a mask needs a witness, which is then there by itself.
+
+    :raises UsageError: for what is neither.
+    """
+    if not isinstance(wire, bool | Wire):
+        raise UsageError(f"wire={wire!r}: True, False or Wire(...) is expected")
+    if not isinstance(mask, Iterable):
+        raise UsageError(f"mask={mask!r}: feature names are expected")
     masked = frozenset([mask] if isinstance(mask, str) else mask)
     if isinstance(wire, Wire):
         return Wire(masked | wire.mask, wire.faults)

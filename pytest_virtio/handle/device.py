@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NoReturn, TypeVar, cast
 
 from pytest_virtio import render
+from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.errors import CommandError, NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
@@ -181,8 +182,8 @@ class VirtioDevice:
 
     def assert_driver_ok(self) -> None:
         """Assert that the driver has finished its set-up, that the device is not broken, and that its vhost-user
-        backend, where we started one, has not ended: QEMU says DRIVER_OK, and often ``vhost_started``, over a dead one
-        too.
+        backend, where one was declared, is connected and has not ended: QEMU says DRIVER_OK, and often
+        ``vhost_started``, over a dead one too.
 
         :raises VirtioAssertionError: naming the stage at which the device stands.
         """
@@ -192,10 +193,8 @@ class VirtioDevice:
         if status.broken:
             self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
         backend = self._running.backends.get(self.id)
-        if backend is not None and backend.state == "ended":
-            self._fail(
-                "at DRIVER_OK, and nobody serves it: its backend has ended", status, backend.account().splitlines()
-            )
+        if backend is not None and (why := _unserved(backend, status)):
+            self._fail(f"at DRIVER_OK, and nobody serves it: {why}", status, backend.account().splitlines())
 
     def assert_initialised_once(self) -> None:
         """Assert that the last driver came to DRIVER_OK in one pass, since the machine was last reset.
@@ -222,7 +221,7 @@ class VirtioDevice:
         :raises UnknownNameError: for a name that such a device can't have.
         """
         status = self.status()
-        faults = missing_features(status, _some(features), self._by_backend)
+        faults = missing_features(status, _some(features), self._by_backend, self._masked)
         if faults:
             reasons = list(render.feature_faults(self._with_properties(faults)))
             facts = render.backend_facts(self._sides(status), [fault.feature for fault in faults])
@@ -247,7 +246,7 @@ class VirtioDevice:
         """
         status = self.status()
         offered = replace(status, guest_features=status.host_features)
-        faults = missing_features(offered, _some(features), self._by_backend)
+        faults = missing_features(offered, _some(features), self._by_backend, self._masked)
         if faults:
             reasons = list(render.feature_faults(self._with_properties(faults)))
             self._fail(_first(reasons, "missing"), status, reasons[1:])
@@ -318,6 +317,12 @@ class VirtioDevice:
         backend = self._running.backends.get(self.id)
         return None if backend is None else backend.features
 
+    @property
+    def _masked(self) -> int:
+        """What of that the test keeps from QEMU."""
+        backend = self._running.backends.get(self.id)
+        return 0 if backend is None else backend.masked
+
     def _with_properties(self, faults: Iterable[FeatureFault]) -> tuple[FeatureFault, ...]:
         """The faults, with the options by which QEMU would offer what it doesn't."""
         found = tuple(faults)
@@ -345,12 +350,20 @@ class VirtioDevice:
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
 
 
+def _unserved(backend: RunningBackend, status: VirtioStatus) -> str:
+    """Why a device at DRIVER_OK is not served; "" if nothing says so."""
+    if backend.state == "ended":
+        return "its backend has ended"
+    if backend.connection_ended:
+        return f"its backend is not connected: {backend.connection_ended}"
+    return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""
+
+
 def _vhost(id: str, status: VirtioStatus) -> VhostStatus:
     if status.vhost_dev is None:
         why = "serves nothing now" if status.vhost_started is False else f"is not told of by {status.source}"
-        raise NotSupportedError(
-            f"{id}: the vhost side {why}; a witness on the wire tells what this QEMU doesn't (wire=True)"
-        )
+        hint = "" if status.vhost_started is False else "; wire=True has a witness tell what this QEMU doesn't"
+        raise NotSupportedError(f"{id}: the vhost side {why}{hint}")
     return status.vhost_dev
 
 

@@ -32,6 +32,7 @@ OWED = frozenset(
     {
         Stuck.BACKEND_ENDED,
         Stuck.BACKEND_STOPPED,
+        Stuck.DISCONNECTED,
         Stuck.NOT_NOTICED,
         Stuck.STAGED,
         Stuck.KICK_SUPPRESSED,
@@ -113,6 +114,8 @@ def _state(running: RunningVm, findings: Findings) -> Iterator[str]:
         state = backend.state
         if state == "ended":
             yield f"{id}: its backend has ended ({backend.child.how()})"
+        elif state == "disconnected":
+            yield f"{id}: its backend lives, and serves nothing: {backend.connection_ended}"
         elif state == "stopped":
             yield f"{id}: its backend is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it serves nothing"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from pytest_virtio.errors import MonitorTimeoutError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.guest.scripted.queue import DriverQueue
 from pytest_virtio.introspect.interrupts import interrupts
@@ -25,6 +26,8 @@ __all__ = ("gather", "one")
 
 LOOKS = 3
 """How often a queue is looked at again that has moved since the look before."""
+SILENT_SECONDS = 1.0
+"""How long QEMU is waited for that may hang, as its backend does."""
 BETWEEN_SECONDS = 0.02
 """Two looks so far apart fall into different steps of a driver, also when the host is busy and takes turns."""
 
@@ -34,8 +37,15 @@ def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdi
 
     :param timeout: seconds.
     """
-    deadline = Deadline.after(timeout)
-    statuses, place = {path: running.introspector.status(path, deadline.remaining())}, (path, queue)
+    state = _state(running, VirtioInfo(path, "").id)
+    deadline = Deadline.after(min(timeout, SILENT_SECONDS) if state == "stopped" else timeout)
+    try:
+        statuses, place = {path: running.introspector.status(path, deadline.remaining())}, (path, queue)
+    except MonitorTimeoutError:
+        if state != "stopped":
+            raise
+        # QEMU waits for it, and answers nobody.
+        return QueueVerdict(Stuck.BACKEND_STOPPED, (("backend", state),))
     queues, rings = _ask(running, statuses, [place], deadline)
     return gather(running, statuses, queues, rings, deadline.remaining())[place]
 

@@ -35,8 +35,6 @@ class DeviceWire:
 
     def __init__(self, id: str, witness: Witness, names: FeatureNames, *, reconnects: bool) -> None:
         self._id, self._witness, self._names, self._reconnects = id, witness, names, reconnects
-        # What QEMU has sent by now is to be seen.
-        witness.settle(Deadline.after(WAIT_SECONDS))
 
     def __repr__(self) -> str:
         return f"<DeviceWire {self._id}, {self.count} messages>"
@@ -67,16 +65,19 @@ class DeviceWire:
     @property
     def told(self) -> ToldBackend:
         """Features, memory and queues as they were told, in numbers."""
+        self._settle()
         return self._witness.told
 
     @property
     def ended(self) -> str:
         """Why the newest connection has ended; "" while it stands."""
+        self._settle()
         return self._witness.ended
 
     @property
     def count(self) -> int:
         """How many messages there were. Of more than 10,000 the first and the last half are kept."""
+        self._settle()
         return self._witness.count
 
     def messages(self, pattern: str = "*", *, reply: bool | None = None) -> tuple[WireMessage, ...]:
@@ -86,7 +87,9 @@ class DeviceWire:
         :param reply: whether replies only, or requests only; both by default.
         :raises UnknownNameError: when there is no such request.
         """
-        return tuple(filter(_wanted(pattern, reply), self._witness.messages()))
+        wanted = _wanted(pattern, reply)
+        self._settle()
+        return tuple(filter(wanted, self._witness.messages()))
 
     def wait(self, pattern: str, *, reply: bool | None = None, timeout: float = WAIT_SECONDS) -> WireMessage:
         """Wait for a message if none has come yet; the first one that did. Parameters are as for :meth:`messages`.
@@ -113,6 +116,10 @@ class DeviceWire:
         """The last messages and what was told, of JSON's types."""
         last = [asdict(message) for message in self.messages()[-IN_REPORT:]]
         return {"count": self.count, "messages": last, "told": asdict(self.told), "ended": self.ended}
+
+    def _settle(self) -> None:
+        """See what the two have sent by now: the witness passes it on in threads of its own, a moment later."""
+        self._witness.settle(Deadline.after(WAIT_SECONDS))
 
     def _features(
         self, bits: int | None, names: FeatureNames, untold: str, offered: Features | None = None

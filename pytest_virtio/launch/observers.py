@@ -46,7 +46,7 @@ def introspector_of(
     surveyed: bool,
 ) -> Introspector:
     def offered_by_backend(id: str) -> int | None:
-        return backends[id].features if id in backends else None
+        return backends[id].features & ~backends[id].masked if id in backends else None
 
     def acknowledged(id: str, base: int | None, timeout: float) -> int | None:
         return None if guest is None else guest.acknowledged(id, base, timeout)

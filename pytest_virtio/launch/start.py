@@ -24,6 +24,7 @@ from pytest_virtio.launch.guests import consoles, running_guest
 from pytest_virtio.launch.observers import histories_of, introspector_of, needs_survey, paths_of
 from pytest_virtio.launch.running import QUERY_SECONDS, Host, RunningVm, end
 from pytest_virtio.qapi.trace import STATUS_EVENTS
+from pytest_virtio.spec.vhost_user import VhostFeature
 from pytest_virtio.vm import cmdline, workdir
 from pytest_virtio.vm.backends import PrivateFile
 from pytest_virtio.vm.by_hand import HAND_DIRECTORY, HandBackend
@@ -157,6 +158,8 @@ def _add_notes(error: QemuExitedError | MonitorError, backends: Mapping[str, Run
     """What may explain that QEMU did not start."""
     for id, backend in backends.items():
         error.add_note(f"{id}'s backend, {backend.account()}")
+        if not backend.features >> VhostFeature.PROTOCOL_FEATURES & 1:
+            error.add_note(f"{id}'s backend does not offer VHOST_USER_F_PROTOCOL_FEATURES, which most devices need")
     if any(backend.witness is None for backend in backends.values()):
         error.add_note("wire=True in a backend's declaration shows how far the two came")
     error.add_note(f"to run it by hand:\n{by_hand}")

@@ -18,8 +18,9 @@ from pytest_virtio.model.status import VirtioStatus
 
 __all__ = ("DOUBTFUL", "BackendState", "QueueFacts", "QueueVerdict", "Stuck", "settled", "verdict")
 
-BackendState = Literal["running", "stopped", "ended"]
-"""Of the vhost backend's process: ``stopped`` is by a signal or a debugger."""
+BackendState = Literal["running", "stopped", "ended", "disconnected"]
+"""Of the vhost backend: its process runs, is stopped by a signal or a debugger, or has ended; or it lives, and the
+connection with QEMU has ended."""
 
 
 class Stuck(Enum):
@@ -27,6 +28,7 @@ class Stuck(Enum):
 
     VM_STOPPED = "the VM is stopped: nobody moves"
     BACKEND_ENDED = "the vhost backend has ended: nobody serves the queue"
+    DISCONNECTED = "QEMU and the vhost backend are not connected: nobody serves the queue"
     BACKEND_STOPPED = "the vhost backend's process is stopped: it serves nothing"
     BROKEN = "the device met an error and waits for a reset by the driver"
     GIVEN_UP = "the driver gave the device up"
@@ -127,7 +129,10 @@ def settled(before: QueueFacts, after: QueueFacts) -> QueueVerdict:
 def _surroundings(facts: QueueFacts) -> Stuck | None:
     if facts.backend in ("ended", "stopped"):
         return Stuck.BACKEND_ENDED if facts.backend == "ended" else Stuck.BACKEND_STOPPED
-    return Stuck.VM_STOPPED if facts.status.vm_running is False else None
+    if facts.status.vm_running is False:
+        return Stuck.VM_STOPPED
+    unserved = facts.backend is not None and facts.status.driver_ok and facts.status.vhost_started is False
+    return Stuck.DISCONNECTED if facts.backend == "disconnected" or unserved else None
 
 
 def _device(facts: QueueFacts) -> Stuck | None:
@@ -278,14 +283,15 @@ def _is_packed(facts: QueueFacts) -> bool:
 
 
 _OF_DEVICE = (Stuck.BROKEN, Stuck.GIVEN_UP, Stuck.NOT_LIVE)
-_OF_SURROUNDINGS = (Stuck.VM_STOPPED, Stuck.BACKEND_ENDED, Stuck.BACKEND_STOPPED)
+_OF_SURROUNDINGS = (Stuck.VM_STOPPED, Stuck.BACKEND_ENDED, Stuck.BACKEND_STOPPED, Stuck.DISCONNECTED)
 
 
 def _evidence(stuck: Stuck, facts: QueueFacts) -> Iterator[tuple[str, object]]:
     """The facts that this verdict rests on, less those that are not known."""
     told: Iterable[tuple[str, object]]
     if stuck in _OF_SURROUNDINGS:
-        told = [("backend", facts.backend), ("vm_running", facts.status.vm_running), *_of_ring(facts)]
+        surroundings = [("backend", facts.backend), ("vhost_started", facts.status.vhost_started)]
+        told = [*surroundings, ("vm_running", facts.status.vm_running), *_of_ring(facts)]
     elif stuck in _OF_DEVICE:
         told = [("status", ", ".join(sorted(facts.status.status)) or "0"), ("broken", facts.status.broken)]
     elif stuck is Stuck.NOT_ENABLED:

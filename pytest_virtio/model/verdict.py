@@ -54,6 +54,8 @@ class Fault(Enum):
     """It is offered; the driver did not take it."""
     MASKED_BY_BACKEND = "masked by the backend"
     """The vhost backend does not offer it, and so neither does the device."""
+    MASKED_BY_TEST = "masked by the test"
+    """The vhost backend offers it, and the test's own witness keeps it from QEMU."""
     TOO_EARLY = "too early"
     """It is offered; the driver has not written its features yet."""
 
@@ -73,18 +75,23 @@ class FeatureFault:
 
 
 def missing_features(
-    subject: VirtioStatus | Features, wanted: Iterable[str | int], by_backend: int | None = None
+    subject: VirtioStatus | Features,
+    wanted: Iterable[str | int],
+    by_backend: int | None = None,
+    masked: int = 0,
 ) -> tuple[FeatureFault, ...]:
     """Return what is missing of the wanted features, lowest bit first, with whose fault that is.
 
     :param subject: a device, whose ``guest_features`` are looked at; or a set, where only offered or not can be told.
     :param wanted: names, enum members or bit numbers.
     :param by_backend: the bits that the vhost backend offers, if it was asked; else those in ``vhost_dev`` are.
+    :param masked: the bits that the test keeps from QEMU.
     :raise UnknownNameError: one that such a device can't have.
     """
     features = subject.guest_features if isinstance(subject, VirtioStatus) else subject
     missing = Features.of(wanted, features.feature_names) - features
-    return tuple(FeatureFault(name, _fault(subject, features.feature_names.bit(name), by_backend)) for name in missing)
+    bits = {name: features.feature_names.bit(name) for name in missing}
+    return tuple(FeatureFault(name, _fault(subject, bit, by_backend, masked)) for name, bit in bits.items())
 
 
 def unwanted_features(subject: VirtioStatus | Features, unwanted: Iterable[str | int]) -> tuple[str, ...]:
@@ -98,15 +105,17 @@ def unwanted_features(subject: VirtioStatus | Features, unwanted: Iterable[str |
     return (features & Features.of(unwanted, features.feature_names)).names
 
 
-def _fault(subject: VirtioStatus | Features, bit: int, by_backend: int | None) -> Fault:
+def _fault(subject: VirtioStatus | Features, bit: int, by_backend: int | None, masked: int) -> Fault:
     if isinstance(subject, Features):
         return _fault_in_set(subject, bit)
     # Compared by bit number, for bit 30 has another name in vhost sets.
     if not subject.host_features.bits >> bit & 1:
+        if masked >> bit & 1:
+            return Fault.MASKED_BY_TEST
         if by_backend is None and subject.vhost_dev is not None:
             by_backend = subject.vhost_dev.features.bits
-        masked = by_backend is not None and not by_backend >> bit & 1
-        return Fault.MASKED_BY_BACKEND if masked else Fault.NOT_OFFERED
+        lacking = by_backend is not None and not by_backend >> bit & 1
+        return Fault.MASKED_BY_BACKEND if lacking else Fault.NOT_OFFERED
     return Fault.TOO_EARLY if _is_early(subject) else Fault.NOT_ACKNOWLEDGED
 
 

@@ -20,6 +20,7 @@ _FAULT_WORDS: Final = {
     Fault.NOT_OFFERED: "not offered by the {offerer}",
     Fault.NOT_ACKNOWLEDGED: "offered, not acknowledged by the driver",
     Fault.MASKED_BY_BACKEND: "not offered by the {offerer}: masked by the vhost backend, which lacks it too",
+    Fault.MASKED_BY_TEST: "not offered by the {offerer}: masked by the test itself (mask=)",
     Fault.TOO_EARLY: "offered; the driver has not written its features yet",
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_virtio import Delay, Drop, UsageError, VhostUserBlk, Wire
+from pytest_virtio import Delay, Drop, Rewrite, UsageError, VhostUserBlk, Wire
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,19 @@ from pytest_virtio import Delay, Drop, UsageError, VhostUserBlk, Wire
 )
 def test_what_is_neither_mask_nor_fault_is_refused(said: Any) -> None:
     with pytest.raises(UsageError, match=r"^Wire\("):
+        said()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda: VhostUserBlk(wire="yes"),  # type: ignore[arg-type]
+        lambda: VhostUserBlk(mask=5),  # type: ignore[arg-type]
+        lambda: Rewrite("SET_VRING_KICK", 5),  # type: ignore[arg-type]
+    ],
+)
+def test_what_means_nothing_is_refused(said: Any) -> None:
+    with pytest.raises(UsageError, match="expected"):
         said()
 
 

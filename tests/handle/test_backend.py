@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 from pytest_virtio import (
     Blk,
     BlkDriver,
+    Cut,
+    MonitorTimeoutError,
     NotSupportedError,
+    Stuck,
     UnknownNameError,
     UsageError,
     VhostUserBlk,
@@ -19,6 +23,7 @@ from pytest_virtio import (
     VirtioAssertionError,
     VirtioError,
     VirtioFactory,
+    Wire,
 )
 from pytest_virtio.backend.storage_daemon import find_program
 from pytest_virtio.vm.deadline import Deadline
@@ -136,3 +141,44 @@ def test_somebody_elses(virtio_factory: VirtioFactory, found: Path) -> None:
                 verb()
         virtio["vublk0"].assert_backend_offered("VIRTIO_BLK_F_FLUSH")
         assert virtio.guest.driver("vublk0", BlkDriver).read(0, 512) == bytes(512)
+
+
+def test_a_device_whose_connection_was_cut_is_not_served(virtio_factory: VirtioFactory) -> None:
+    wire = Wire(faults=(Cut("SET_VRING_KICK"),))
+    with virtio_factory(VhostUserBlk(wire=wire)) as virtio:
+        disk = virtio["vublk0"]
+        assert disk.status().driver_ok
+        with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend is not connected: cut at SET_VR"):
+            disk.assert_driver_ok()
+        assert disk.queue(0).verdict().stuck is Stuck.DISCONNECTED
+        assert "its backend lives, and serves nothing: cut at SET_VRING_KICK" in virtio.dump()
+
+
+def test_a_stopped_backend_is_told_while_qemu_waits_for_it(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk()) as virtio:
+        disk = virtio["vublk0"]
+        queue = disk.queue(0)
+        disk.backend.stop()
+        with contextlib.suppress(MonitorTimeoutError):
+            virtio.vm.qmp("system_reset", timeout=0.2)
+        with pytest.raises(MonitorTimeoutError):
+            virtio.vm.qmp("query-status", timeout=0.2)
+        assert queue.verdict().stuck is Stuck.BACKEND_STOPPED
+
+
+def test_what_the_test_masks_is_not_the_backends_fault(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk(mask={"VIRTIO_BLK_F_DISCARD"})) as virtio:
+        disk = virtio["vublk0"]
+        disk.assert_backend_offered("VIRTIO_BLK_F_DISCARD")
+        with pytest.raises(VirtioAssertionError, match=r"masked by the test itself \(mask=\)"):
+            disk.assert_negotiated("VIRTIO_BLK_F_DISCARD")
+
+
+def test_a_wire_that_is_kept_is_up_to_date(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk(wire=True)) as virtio:
+        wire, driver = virtio["vublk0"].wire, virtio.guest.driver("vublk0")
+        for _ in range(5):
+            before = wire.count
+            driver.initialise()
+            assert wire.told.queues[0].enabled
+            assert wire.count > before
