@@ -22,6 +22,14 @@ VIRTIOFSD_PLACES = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), 
 """Debian 13, Arch and Fedora, Debian 12: not meant to be started by hand, so none is in PATH."""
 
 
+HAND_FD = 3
+LISTEN = (
+    "import os, socket, sys; listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); listener.listen(1); "
+    f"os.dup2(listener.fileno(), {HAND_FD}); os.set_inheritable({HAND_FD}, True); os.execvp(sys.argv[2], sys.argv[2:])"
+)
+"""For people: who starts a daemon of whose arguments one is a descriptor has to open that first."""
+
+
 def virtiofsd(server: Virtiofsd, device: ResolvedDevice) -> HowToStart:
     """Both virtiofsds: the Rust one understands the C one's options. The C one runs as root only."""
     id = device.declaration.name
@@ -98,8 +106,11 @@ def own(server: Daemon, device: ResolvedDevice) -> HowToStart:
         raise UsageError(f"Daemon({words!r}): an argument must say where it listens, with {{socket}} or {{fd}} in it")
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
-        place = {"fd": socket} if inherits and isinstance(socket, int) else {"socket": socket, "fd": 3}
-        return CommandLine(_filled(server.argv, {**place, "directory": directory}), ())
+        if not inherits:
+            return CommandLine(_filled(server.argv, {"socket": socket, "directory": directory}), ())
+        by_hand = isinstance(socket, Path)
+        argv = _filled(server.argv, {"fd": HAND_FD if by_hand else socket, "directory": directory})
+        return CommandLine(("python3", "-c", LISTEN, str(socket), *argv) if by_hand else argv, ())
 
     return HowToStart("connects" if server.connects else "inherits" if inherits else "listens", build)
 
