@@ -116,6 +116,11 @@ class RunningBackend:
         else:
             self._connection = connection
 
+    def tell_failures(self, tell: Callable[[str], None]) -> None:
+        """Have somebody told when a rewrite of the test's own fails on the wire."""
+        if self.witness is not None:
+            self.witness.tell_failures(lambda said: tell(f"{self.id}: {said}"))
+
     def settle(self, deadline: Deadline) -> None:
         """Wait until the witness, if there is one, has passed on all that QEMU has sent so far."""
         if self.witness is not None:

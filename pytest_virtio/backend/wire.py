@@ -141,6 +141,8 @@ class Witness:
         """What the two have told each other on the newest connection so far."""
         self.count = 0
         """How many messages there were."""
+        self._failed = ""
+        self._tell: Callable[[str], None] = lambda said: None
         self.ended = ""
         """Why the newest connection has ended; "" while it stands."""
 
@@ -151,6 +153,13 @@ class Witness:
             self._channels.append(channel)
             self.told, self.ended = ToldBackend(), ""
         self._begin(channel)
+
+    def tell_failures(self, tell: Callable[[str], None]) -> None:
+        """Have somebody told when a rewrite of the test's own fails, also when one has already."""
+        with self._changed:
+            self._tell, failed = tell, self._failed
+        if failed:
+            tell(failed)
 
     def messages(self) -> tuple[WireMessage, ...]:
         """Those that are kept, oldest first."""
@@ -211,7 +220,7 @@ class Witness:
         except OSError as error:
             why = f"{sender}: {error}"
         except BaseException as error:  # noqa: BLE001 - a rewrite is the user's code; pytest.fail() raises no Exception
-            self._end(channel.main, f"a rewrite failed: {type(error).__name__}: {error}")
+            self._fail(channel, f"a rewrite failed: {type(error).__name__}: {error}")
         finally:
             self._end(channel, why)
             channel.leave()
@@ -281,6 +290,12 @@ class Witness:
             if channel.main is self._channels[-1]:
                 self.told = self.told.after(message)
             self._changed.notify_all()
+
+    def _fail(self, channel: _Channel, why: str) -> None:
+        self._end(channel.main, why)
+        with self._changed:
+            self._failed, tell = why, self._tell
+        tell(why)
 
     def _end(self, channel: _Channel, why: str) -> None:
         with self._changed:

@@ -84,6 +84,8 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
         surveyed = needs_survey(plan, host)
         held = surveyed and _runs_at_once(plan)
         qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline, log=_may_log(plan, host))
+        for backend in backends.values():
+            backend.tell_failures(qemu.alarm.sound)
         guest = running_guest(plan.spec, qemu)
         infos = Queries(qemu).devices(QUERY_SECONDS)
         introspector = introspector_of(plan, host, qemu, guest, backends, infos, surveyed=surveyed)

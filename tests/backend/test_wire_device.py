@@ -247,3 +247,21 @@ def test_nothing_is_left_open(virtio_factory: VirtioFactory) -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     assert run() == run()
+
+
+def bad(payload: bytes) -> bytes:
+    pytest.fail("no good payload")
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_rewrite_that_fails_turns_a_test_red(virtio_factory: VirtioFactory, nth: int) -> None:
+    """At the next wait; where none comes, at the VM's end."""
+
+    def looked() -> None:
+        with virtio_factory(VhostUserBlk(size=SIZE, wire=wire)) as virtio:
+            virtio.guest.driver(ID).initialise()
+            assert virtio[ID].wire.ended
+
+    wire = Wire(faults=(Rewrite("SET_VRING_KICK", bad, nth=nth),))
+    with pytest.raises(VirtioAssertionError, match="vublk0: a rewrite failed: Failed: no good payload"):
+        looked()
