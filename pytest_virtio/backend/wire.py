@@ -292,10 +292,11 @@ class Witness:
             self._changed.notify_all()
 
     def _fail(self, channel: _Channel, why: str) -> None:
-        self._end(channel.main, why)
         with self._changed:
             self._failed, tell = why, self._tell
+        # Who sees that the connection has ended finds it told.
         tell(why)
+        self._end(channel.main, why)
 
     def _end(self, channel: _Channel, why: str) -> None:
         with self._changed:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("Vm",)
 
@@ -36,8 +37,10 @@ class Vm:
 
     @property
     def stalled(self) -> str:
-        """The queue that was noticed to stand still, for VMs with ``stall=``, while nobody waited who could be told; ""
-        when there was none."""
+        """The queue that was noticed to stand still, for VMs with ``stall=``, or the rewrite on a wire that failed,
+        while nobody waited who could be told; "" when there was none."""
+        for backend in self._running.backends.values():
+            backend.settle(Deadline.after(QUERY_SECONDS))
         return self._running.qemu.alarm.unheard
 
     @property
