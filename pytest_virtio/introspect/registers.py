@@ -28,7 +28,7 @@ from pytest_virtio.vm.qtest import Qtest
 __all__ = ("Acknowledged", "Registers")
 
 SOURCE = "registers"
-GUEST_SECONDS = 1.0
+GUEST_SECONDS = 2.0
 """How long a guest may take to answer. On TCG it takes some 0.1 s; one that hangs must not take all the time."""
 
 
