@@ -166,7 +166,7 @@ def _pictures(status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterat
     names = device_type(status.device_id).queue_names(status.num_vqs or 0, status.host_features.bits)
     for index, queue in queues.items():
         ring = None if isinstance(queue, str) else queue.ring
-        if ring is not None and ring.desc and (ring.outstanding or ring.untold or ring.faults):
+        if ring is not None and ring.desc and (ring.count or ring.faults):
             yield f"queue {index}, {names[index][0]}:"
             yield from render.ring_picture(ring)
 

@@ -168,7 +168,7 @@ def _missing(follower: Follower, before: tuple[int | None, int], verdict: str, i
     """
     queue, ring = follower.queue, _ring(follower.queue)
     owed = _owed(queue.device._running, queue.device.path, queue.index, QUERY_SECONDS)
-    hint = [idle] if idle and ring is not None and not _outstanding(ring) else []
+    hint = [idle] if idle and ring is not None and ring.count == 0 else []
     picture = [line.removeprefix("  ") for line in render.ring_picture(ring)] if ring else []
     error = _failure(follower, before, "\n  ".join([verdict, *hint, *owed]))
     return VirtioAssertionError("\n  ".join([str(error), *picture]))
@@ -185,13 +185,6 @@ def _ring(queue: VirtioQueue) -> Ring | None:
     with contextlib.suppress(VirtioError):
         return queue.ring()
     return None
-
-
-def _outstanding(ring: Ring) -> bool:
-    """Whether the device has buffers to give back, or may have."""
-    if ring.avail_idx is not None and ring.used_idx is not None:
-        return ring.avail_idx != ring.used_idx
-    return bool(ring.outstanding or ring.faults)
 
 
 def _facts(follower: Follower, before: tuple[int | None, int]) -> Iterator[str]:

@@ -88,6 +88,13 @@ class Ring:
         return tuple(element for element in self.elements if element.state in states)
 
     @property
+    def count(self) -> int | None:
+        """How many chains the driver has made available and not got back; None where that can't be told."""
+        if self.avail_idx is not None and self.used_idx is not None:
+            return self.avail_idx - self.used_idx & 0xFFFF
+        return None if self.faults else len(self.outstanding) + self.untold
+
+    @property
     def outstanding(self) -> tuple[RingElement, ...]:
         """What the driver has made available and not got back, oldest first."""
         return self.in_state("pending", "in_flight", "outstanding")

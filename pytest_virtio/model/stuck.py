@@ -232,10 +232,8 @@ def _used_or_position(facts: QueueFacts) -> int | None:
 def _outstanding(facts: QueueFacts) -> int | None:
     """How many chains the driver has not got back."""
     ring, queue = facts.ring, facts.queue
-    if ring is not None and ring.avail_idx is not None and ring.used_idx is not None:
-        return ring.avail_idx - ring.used_idx & 0xFFFF
-    if ring is not None and not ring.faults:
-        return len(ring.outstanding) + ring.untold
+    if ring is not None and ring.count is not None:
+        return ring.count
     if queue is not None and queue.inuse:
         return queue.inuse
     # A driver of ours that waits for nothing has got all back, whatever can be read of its ring.

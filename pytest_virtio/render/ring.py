@@ -49,17 +49,12 @@ def _counts(ring: Ring) -> Iterator[str]:
     some = [f"{len(ring.in_state(state))} {words}" for state, words in _WORDS.items() if ring.in_state(state)]
     if ring.untold:
         some.append(f"{ring.untold} {_untold(ring)}")
-    yield from some or ([] if _is_in_doubt(ring) else ["idle"])
+    yield from some or (["idle"] if ring.count == 0 else [])
 
 
 def _untold(ring: Ring) -> str:
     words = _WORDS["outstanding" if ring.last_avail_idx is None else "in_flight"]
     return f"{words} ({'which one' if ring.untold == 1 else 'which ones'} the rings no longer tell)"
-
-
-def _is_in_doubt(ring: Ring) -> bool:
-    """Whether there may be elements although none was found."""
-    return bool(ring.faults) if ring.avail_idx is None else ring.avail_idx != ring.used_idx
 
 
 def _elements(elements: tuple[RingElement, ...], words: str) -> Iterator[str]:
