@@ -21,7 +21,6 @@ __all__ = ("own", "passt", "testpmd", "virtiofsd", "vsock")
 VIRTIOFSD_PLACES = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
 """Debian 13, Arch and Fedora, Debian 12: not meant to be started by hand, so none is in PATH."""
 
-
 HAND_FD = 3
 LISTEN = (
     "import os, socket, sys; listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); listener.listen(1); "
@@ -68,8 +67,7 @@ def testpmd(server: Testpmd, device: ResolvedDevice) -> HowToStart:
     locks all memory that it maps, which allocates the whole guest's: half a second for 256 MiB (--no-mlockall).
     """
     backend = device.declaration.backend
-    pairs = backend.queue_pairs if isinstance(backend, VhostUser) else None
-    queues = pairs or 1
+    queues = (backend.queue_pairs if isinstance(backend, VhostUser) else None) or 1
     found = program("dpdk-testpmd", device.declaration.name, (), "the packages dpdk-dev and librte-net-vhost23")
 
     def build(directory: Path, socket: int | Path) -> CommandLine:

@@ -12,24 +12,29 @@ from pathlib import Path
 
 from pytest_virtio.errors import MissingError
 
-__all__ = ("program",)
+__all__ = ("found", "program")
+
+
+def found(name: str, places: Iterable[Path]) -> Path | None:
+    """The first of the places that is a program, else what PATH has, if that is any."""
+    here = next((path for path in places if path.is_file() and os.access(path, os.X_OK)), None)
+    installed = shutil.which(name) if here is None else None
+    return Path(installed) if installed else here
 
 
 def program(name: str, id: str, places: Iterable[Path], packages: str) -> Path:
-    """The first of the places that is a program, else what PATH has.
+    """As :func:`found`.
 
     :param id: the device that needs it.
     :param packages: what to install, in words.
     :raises MissingError: when there is none.
     """
     tried = list(places)
-    found = next((path for path in tried if path.is_file() and os.access(path, os.X_OK)), None)
-    if found is None and (installed := shutil.which(name)):
-        found = Path(installed)
-    if found is None:
+    path = found(name, tried)
+    if path is None:
         where = "".join(f" {path}," for path in tried)
         raise MissingError(
             f"{id} needs {name}, which is not in PATH{' nor' if where else ''}{where.rstrip(',')}: install {packages}, "
             "or skip such tests by --virtio-missing=skip"
         )
-    return found
+    return path

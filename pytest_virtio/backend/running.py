@@ -36,8 +36,7 @@ class RunningBackend:
 
     def __init__(self, service: Service, program: Program, directory: Path) -> None:
         self.id, self.reconnect, self._program = service.id, service.reconnect, program
-        self.meddled_with = bool(service.wire and service.wire.faults)
-        """Whether the test wants something done to messages: what comes of it is its own business."""
+        self._wire = service.wire or Wire()
         self.features = 0
         """What it offers, as bits; known once :meth:`await_answer` has come back."""
         self.masked = service.masks.features
@@ -46,10 +45,9 @@ class RunningBackend:
         """Who sees what goes over the wire; None where nobody does."""
         self._relay: Relay | None = None
         self._connection: socket.socket | None = None
-        self._mask = service.wire.mask if service.wire else frozenset[str]()
         self._owner = os.getpid()
         if service.wire is not None or service.by_path:
-            self.witness = Witness(service.wire or Wire(), service.masks)
+            self.witness = Witness(self._wire, service.masks)
             if service.by_path:
                 self._relay = Relay(
                     self.witness, directory / f"{service.id}.qemu", program.meet, once=service.reconnect is None
@@ -72,6 +70,11 @@ class RunningBackend:
                 daemon.close()
                 raise
             return daemon
+
+    @property
+    def meddled_with(self) -> bool:
+        """Whether the test wants something done to messages: what comes of it is its own business."""
+        return bool(self._wire.faults)
 
     @property
     def child(self) -> Child:
@@ -198,8 +201,8 @@ class RunningBackend:
         """What the witness can add to why QEMU does not go on."""
         if self.witness is None:
             return
-        if self._mask:
-            yield f"(QEMU was not told of {', '.join(sorted(self._mask))}: masked by the test)"
+        if self._wire.mask:
+            yield f"(QEMU was not told of {', '.join(sorted(self._wire.mask))}: masked by the test)"
         if self.witness.ended:
             yield f"(the connection has ended: {self.witness.ended})"
         elif self.witness.count:

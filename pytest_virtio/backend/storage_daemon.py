@@ -5,12 +5,11 @@ Responsible for the spelling of its options and for the files that they name; mu
 
 from __future__ import annotations
 
-import os
-import shutil
 from functools import partial
 from pathlib import Path
 
 from pytest_virtio.backend.image import Image, look_at, overlay
+from pytest_virtio.backend.programs import found
 from pytest_virtio.backend.service import HowToStart
 from pytest_virtio.declare.backends import StorageDaemon
 from pytest_virtio.declare.guests import Scripted
@@ -56,16 +55,13 @@ def find_program(qemu: Path, id: str) -> Path:
     :raises MissingError: when there is none.
     """
     beside = [qemu.parent, qemu.resolve().parent]
-    places = [path / part for path in beside for part in (PROGRAM, f"storage-daemon/{PROGRAM}")]
-    found = next((path for path in places if path.is_file() and os.access(path, os.X_OK)), None)
-    if found is None and (installed := shutil.which(PROGRAM)):
-        found = Path(installed)
-    if found is None:
+    path = found(PROGRAM, [path / part for path in beside for part in (PROGRAM, f"storage-daemon/{PROGRAM}")])
+    if path is None:
         raise MissingError(
             f"{id} needs {PROGRAM}, which is neither beside {qemu} nor in PATH: install the package qemu-system-common "
             "(Debian 12) or qemu-utils (Debian 13), or skip such tests by --virtio-missing=skip"
         )
-    return found
+    return path
 
 
 def _command_line(

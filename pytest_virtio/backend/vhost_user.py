@@ -6,18 +6,17 @@ Responsible for asking a backend for its features over a connected socket; must 
 from __future__ import annotations
 
 import socket
-import struct
 
 from pytest_virtio.errors import ReplyError
+from pytest_virtio.spec.vhost_user_messages import Header, HeaderFlag, Number, Request
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("ask_features",)
 
-_HEADER = struct.Struct("<III")
-"""Request, flags, size of what follows; in the machine's own byte order, which is little-endian on x86."""
-_GET_FEATURES = 1
-_VERSION, _REPLY = 1, 1 << 2
-_FEATURES = struct.Struct("<Q")
+_QUESTION = Header(request=Request.GET_FEATURES, flags=HeaderFlag.VERSION_1, length=0).pack()
+_ANSWER = Header(
+    request=Request.GET_FEATURES, flags=HeaderFlag.VERSION_1 | HeaderFlag.REPLY, length=Number.size()
+).pack()
 _AT_ONCE = 0.001
 """0 would not mean no time, but a socket that never waits."""
 
@@ -33,11 +32,11 @@ def ask_features(connection: socket.socket, deadline: Deadline) -> int:
     """
     try:
         connection.settimeout(deadline.remaining() or _AT_ONCE)
-        connection.sendall(_HEADER.pack(_GET_FEATURES, _VERSION, 0))
-        header = _receive(connection, _HEADER.size, deadline)
-        if header != _HEADER.pack(_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
+        connection.sendall(_QUESTION)
+        header = _receive(connection, Header.size(), deadline)
+        if header != _ANSWER:
             raise ReplyError("VHOST_USER_GET_FEATURES", "header", f"{header.hex(' ', 4)} ({header!r})")
-        return int(_FEATURES.unpack(_receive(connection, _FEATURES.size, deadline))[0])
+        return Number.unpack(_receive(connection, Number.size(), deadline)).u64
     finally:
         # A time limit makes the socket non-blocking for everybody who has it; QEMU gets it as it was.
         connection.settimeout(None)

@@ -27,7 +27,8 @@ class VhostBackend:
 
     @property
     def state(self) -> BackendState | None:
-        """``"running"``, ``"stopped"`` by a signal or a debugger, or ``"ended"``; None of one that we did not start."""
+        """``"running"``, ``"stopped"`` by a signal or a debugger, ``"ended"``, or ``"disconnected"`` where a witness
+        saw the connection end; None of one that we did not start."""
         return self._backend.state
 
     @property

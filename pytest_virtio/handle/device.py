@@ -314,8 +314,7 @@ class VirtioDevice:
     def _by_backend(self) -> int | None:
         """What the vhost backend offers, where it is ours to ask: QEMU does not tell while it serves nothing, and 11.1
         never does."""
-        backend = self._running.backends.get(self.id)
-        return None if backend is None else backend.features
+        return self._running.offered_by_backend(self.id)
 
     @property
     def _masked(self) -> int:

@@ -136,8 +136,7 @@ def _judged(answer: VirtioStatus | str) -> str:
 
 
 def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callable[[], Section]:
-    backend = running.backends.get(id)
-    return lambda: _device(running.paths[id], id, findings, None if backend is None else backend.features)
+    return lambda: _device(running.paths[id], id, findings, running.offered_by_backend(id))
 
 
 def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
@@ -219,8 +218,7 @@ def _maker_of_backend(id: str, backend: RunningBackend) -> Callable[[], Section]
 
 def _maker_of_wire(running: RunningVm, id: str) -> Callable[[], Section]:
     def make() -> Section:
-        wire = device_wire(running, id)
-        return Section(f"{id} wire", "\n".join(render.wire(wire.count, wire.messages(), wire.ended)), wire.plain())
+        return Section(f"{id} wire", *device_wire(running, id).report())
 
     return make
 

@@ -112,10 +112,14 @@ class DeviceWire:
         lines = (json.dumps(asdict(message)) for message in self.messages())
         Path(path).write_text("".join(f"{line}\n" for line in lines))
 
-    def plain(self) -> dict[str, object]:
-        """The last messages and what was told, of JSON's types."""
-        last = [asdict(message) for message in self.messages()[-IN_REPORT:]]
-        return {"count": self.count, "messages": last, "told": asdict(self.told), "ended": self.ended}
+    def report(self) -> tuple[str, dict[str, object]]:
+        """The last messages and why the connection has ended, by one look: in words, and of JSON's types with what was
+        told."""
+        self._settle()
+        seen, messages = self._witness, self._witness.messages()
+        last = [asdict(message) for message in messages[-IN_REPORT:]]
+        data = {"count": seen.count, "messages": last, "told": asdict(seen.told), "ended": seen.ended}
+        return "\n".join(render.wire(seen.count, messages, seen.ended)), data
 
     def _settle(self) -> None:
         """See what the two have sent by now: the witness passes it on in threads of its own, a moment later."""

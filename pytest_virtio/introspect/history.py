@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from pytest_virtio.errors import QemuExitedError, VirtioError
+from pytest_virtio.introspect.calm import Log
 from pytest_virtio.introspect.query import Queries, raised
 from pytest_virtio.model.history import History, StatusStep
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
@@ -38,13 +38,6 @@ TRACE_EVENTS = "trace events"
 ENDED = "QEMU has ended"
 ATTEMPTS = 3
 """How often the status and the log are compared while a driver may be at work between the two looks."""
-
-
-class Log(Protocol):
-    """What QEMU has logged so far."""
-
-    def read(self) -> tuple[str, bool]:
-        """The text, and whether there was no room for more."""
 
 
 @dataclass

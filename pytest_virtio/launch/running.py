@@ -97,6 +97,11 @@ class RunningVm:
         """The status of a device by its id."""
         return self.introspector.status(self.paths[id], timeout)
 
+    def offered_by_backend(self, id: str) -> int | None:
+        """The bits that the device's vhost-user backend offers; None of a device without one."""
+        backend = self.backends.get(id)
+        return None if backend is None else backend.features
+
     def heed(self, during: str) -> None:
         """Raise what makes a wait pointless.
 

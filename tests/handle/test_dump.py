@@ -44,6 +44,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
         guest=SimpleNamespace(console=SimpleNamespace(log=Log())),
         host=SimpleNamespace(known=known, accelerator=accelerator),
         spec=SimpleNamespace(machine="q35", transport="pci"),
+        offered_by_backend=lambda id: None,
         backends={},
         by_hand="qemu",
     )
