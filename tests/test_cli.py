@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_virtio import cli
+from pytest_virtio.cli import machine
 from pytest_virtio.errors import MissingError
 from pytest_virtio.provision.releases import QemuRelease
 from pytest_virtio.provision.status import Finding
@@ -31,8 +32,8 @@ def test_doctor_fails_when_something_needed_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     findings = [Finding("QEMU", False, "none", "pytest-virtio setup"), Finding("KVM", False, "no", needed=False)]
-    monkeypatch.setattr(cli, "inspect", lambda: findings)
-    monkeypatch.setattr(cli, "find_qemu", lambda: None)
+    monkeypatch.setattr(machine, "inspect", lambda: findings)
+    monkeypatch.setattr(machine, "find_qemu", lambda: None)
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out == "missing QEMU: none\n        -> pytest-virtio setup\nmissing KVM: no\n"
     findings.pop(0)
@@ -40,8 +41,8 @@ def test_doctor_fails_when_something_needed_is_missing(
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cli, "inspect", lambda: [Finding("QEMU", True, "there")])
-    monkeypatch.setattr(cli, "find_qemu", lambda: None)
+    monkeypatch.setattr(machine, "inspect", lambda: [Finding("QEMU", True, "there")])
+    monkeypatch.setattr(machine, "find_qemu", lambda: None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     cli.main(["doctor"])
@@ -55,7 +56,7 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     def fail(progress: object) -> None:
         raise MissingError("no apt here: install a kernel by hand")
 
-    monkeypatch.setattr(cli, "build_linux", fail)
+    monkeypatch.setattr(machine, "build_linux", fail)
     assert cli.main(["image", "build", "linux"]) == 1
     assert capsys.readouterr().err == "pytest-virtio: no apt here: install a kernel by hand\n"
 
@@ -70,7 +71,7 @@ def test_releases_of_qemu_are_built_by_name(
         progress("unpacking")
         return QemuRelease(Path("/cache") / name, "1:7.2", {})
 
-    monkeypatch.setattr(cli, "build_release", build)
+    monkeypatch.setattr(machine, "build_release", build)
     assert cli.main(["image", "build", "qemu-7.2", "qemu-10.0", "--mirror", "file:/srv/debian"]) == 0
     assert asked == [("qemu-7.2", "file:/srv/debian"), ("qemu-10.0", "file:/srv/debian")]
     said = capsys.readouterr()
@@ -92,7 +93,7 @@ def test_path_prints_the_program_and_nothing_else(
     for name in ("linux", "qemu-7.2"):
         assert cli.main(["image", "path", name]) == 1
         assert f"{name} is not built yet: run 'pytest-virtio image build {name}'" in capsys.readouterr().err
-    monkeypatch.setattr(cli, "find_release", lambda name: QemuRelease(tmp_path / name, "1:7.2", {}))
+    monkeypatch.setattr(machine, "find_release", lambda name: QemuRelease(tmp_path / name, "1:7.2", {}))
     assert cli.main(["image", "path", "qemu-7.2"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/qemu-7.2\n"
 

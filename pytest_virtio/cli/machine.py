@@ -1,4 +1,4 @@
-"""The ``pytest-virtio`` command: set up what tests need, say what is missing, build guest images.
+"""``pytest-virtio setup``, ``doctor`` and ``image``: what tests need on this machine.
 
 Responsible for arguments, progress and exit status; must not know how anything is fetched or built.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pytest_virtio.cli.commands import Commands
 from pytest_virtio.errors import MissingError, UnknownNameError, UsageError, VirtioError
 from pytest_virtio.provision.boot import prepare
 from pytest_virtio.provision.debian import MIRROR
@@ -23,38 +23,22 @@ from pytest_virtio.vm.accelerator import remembered
 from pytest_virtio.vm.capabilities import capabilities
 from pytest_virtio.vm.resolve import check_introspection
 
-__all__ = ("main",)
+__all__ = ("add_commands",)
 
 _LINUX = "linux"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 when all is well, 1 when something is missing, 2 for wrong arguments."""
-    chosen = _parser().parse_args(arguments)
-    act: Callable[[argparse.Namespace], int] = chosen.act
-    try:
-        return act(chosen)
-    except UsageError as error:
-        print(f"pytest-virtio: {error}", file=sys.stderr)
-        return 2
-    except VirtioError as error:
-        print(f"pytest-virtio: {error}", file=sys.stderr)
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("pytest-virtio", description="What virtio tests need on this machine.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def add_commands(commands: Commands) -> None:
+    """Declare ``setup``, ``doctor`` and ``image``."""
     setup = commands.add_parser("setup", help="install QEMU and build the Linux guest, where they are missing")
     setup.set_defaults(act=_setup)
     doctor = commands.add_parser("doctor", help="say what is there and what is missing; changes nothing")
     doctor.set_defaults(act=_doctor)
     image = commands.add_parser("image", help="guest images, and QEMUs of other releases")
     _add_image_commands(image.add_subparsers(required=True, metavar="WHAT"))
-    return parser
 
 
-def _add_image_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_image_commands(commands: Commands) -> None:
     build = commands.add_parser("build", help="fetch and build images into your cache")
     build.add_argument("names", nargs="+", metavar="NAME", help="linux, qemu-10.0 and others; a wrong name shows all")
     build.add_argument("--mirror", help=f"of the Debian archive, for QEMUs; default: {MIRROR}, or apt's own")

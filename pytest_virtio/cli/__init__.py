@@ -1,0 +1,36 @@
+"""The ``pytest-virtio`` command.
+
+Responsible for finding the verb and for the exit status of its errors; must not know what a verb does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from pytest_virtio.cli import machine
+from pytest_virtio.errors import UsageError, VirtioError
+
+__all__ = ("main",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0 when all is well, 1 when something is missing, 2 for wrong arguments."""
+    chosen = _parser().parse_args(arguments)
+    act: Callable[[argparse.Namespace], int] = chosen.act
+    try:
+        return act(chosen)
+    except UsageError as error:
+        print(f"pytest-virtio: {error}", file=sys.stderr)
+        return 2
+    except VirtioError as error:
+        print(f"pytest-virtio: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("pytest-virtio", description="What virtio tests need, and what is left of them.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    machine.add_commands(commands)
+    return parser
