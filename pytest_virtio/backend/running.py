@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_virtio.backend.looks import wrong_type
 from pytest_virtio.backend.program import Program
 from pytest_virtio.backend.relay import Relay
 from pytest_virtio.backend.service import Service
@@ -20,7 +21,9 @@ from pytest_virtio.backend.vhost_user import ask_features
 from pytest_virtio.backend.wire import Witness
 from pytest_virtio.declare.wire import Wire
 from pytest_virtio.errors import ReplyError, UsageError, VirtioError
+from pytest_virtio.model.features import Features
 from pytest_virtio.model.stuck import BackendState
+from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.interrupts import uninterrupted
@@ -36,7 +39,7 @@ class RunningBackend:
 
     def __init__(self, service: Service, program: Program, directory: Path) -> None:
         self.id, self.reconnect, self._program = service.id, service.reconnect, program
-        self._wire = service.wire or Wire()
+        self._wire, self._type, self._masks = service.wire or Wire(), service.type, service.masks
         self.features = 0
         """What it offers, as bits; known once :meth:`await_answer` has come back."""
         self.masked = service.masks.features
@@ -108,9 +111,11 @@ class RunningBackend:
         """Wait until it has told its features: then it is ready. Some daemons leave after their first client, so the
         connection that we ask on is QEMU's later.
 
-        :raises BackendError: when it ends, hangs up, says nothing or something else.
+        :raises BackendError: when it ends, hangs up, says nothing or something else, or offers what no device of this
+            type has.
         """
         connection = self._answering(deadline)
+        self._check_type(connection)
         if self._relay is not None:
             self._relay.open(connection)
         elif self.witness is not None:
@@ -201,13 +206,22 @@ class RunningBackend:
         """What the witness can add to why QEMU does not go on."""
         if self.witness is None:
             return
-        if self._wire.mask:
-            yield f"(QEMU was not told of {', '.join(sorted(self._wire.mask))}: masked by the test)"
+        of_device = Features(self._masks.features, self._type.vhost_feature_names)
+        masked = (*of_device, *Features(self._masks.protocol_features, PROTOCOL_FEATURE_NAMES))
+        if masked:
+            yield f"(QEMU was not told of {', '.join(masked)}: masked by the test)"
         if self.witness.ended:
             yield f"(the connection has ended: {self.witness.ended})"
         elif self.witness.count:
             last = self.witness.messages()[-1]
             yield f"(the last message: {last.name}{', a reply' if last.reply else ''}, to {last.to})"
+
+    def _check_type(self, connection: socket.socket) -> None:
+        """QEMU does not, and brings a device up that no driver can use (seen with i2c and fs)."""
+        wrong = wrong_type(self.features & ~self.masked, self._type)
+        if wrong:
+            connection.close()
+            raise self._program.error(wrong)
 
     def _answering(self, deadline: Deadline) -> socket.socket:
         """A connection to it, on which it has told its features."""

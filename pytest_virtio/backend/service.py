@@ -12,6 +12,7 @@ from typing import Literal
 
 from pytest_virtio.backend.wire import Masks
 from pytest_virtio.declare.wire import Wire
+from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.vm.cmdline import CommandLine
 
 __all__ = ("HowToStart", "Meeting", "Service")
@@ -39,6 +40,7 @@ class Service:
     """A backend.
 
     :param id: the device that it serves.
+    :param type: of that device.
     :param how: how it is started, or the path of its socket where it runs already.
     :param wire: the witness, if there is to be one, and what it masks.
     :param by_path: whether QEMU connects to a path, and is not given a connection.
@@ -46,6 +48,7 @@ class Service:
     """
 
     id: str
+    type: DeviceType
     how: HowToStart | Path
     wire: Wire | None = None
     masks: Masks = field(default_factory=Masks)

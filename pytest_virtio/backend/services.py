@@ -25,7 +25,7 @@ from pytest_virtio.declare.backends import (
 from pytest_virtio.model.features import Features
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.devices import device_type
-from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
+from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES, ProtocolFeature
 from pytest_virtio.vm.cmdline import Plan, ResolvedDevice
 
 __all__ = ("services",)
@@ -49,12 +49,13 @@ def _services(plan: Plan) -> Iterator[Service]:
         if isinstance(backend, VhostUser):
             server = backend.server
             how = server.path if isinstance(server, FoundSocket) else _how(server, device, plan)
-            masks = _masks(backend.wire.mask if backend.wire else frozenset(), device.declaration.type)
+            type = device.declaration.type or device_type(0)
+            masks = _masks(backend.wire.masked if backend.wire else frozenset(), type)
             # A network backend takes no connection that was made by somebody else: QEMU can't tell that it passes
             # descriptors ("does not support FD passing", seen on 7.2 to 11.1).
             by_path = backend.reconnect is not None or backend.queue_pairs is not None
             id, link = device.declaration.name, (backend.wire, masks, by_path, backend.reconnect)
-            yield Service(id, how, *link)
+            yield Service(id, type, how, *link)
 
 
 def _how(server: OwnServer, device: ResolvedDevice, plan: Plan) -> HowToStart:
@@ -73,8 +74,13 @@ def _how(server: OwnServer, device: ResolvedDevice, plan: Plan) -> HowToStart:
             return daemons.own(server, device)
 
 
-def _masks(names: AbstractSet[str], type: DeviceType | None) -> Masks:
-    full = {f"VHOST_USER_{name}" if name.startswith("PROTOCOL_F_") else name for name in names}
-    protocol = {name for name in full if name.startswith("VHOST_USER_PROTOCOL_F_")}
-    of_device = Features.of(full - protocol, (type or device_type(0)).vhost_feature_names)
+def _masks(names: AbstractSet[str | int], type: DeviceType) -> Masks:
+    protocol = {name for name in names if _is_protocols(name)}
+    of_device = Features.of(names - protocol, type.vhost_feature_names)
     return Masks(of_device.bits, Features.of(protocol, PROTOCOL_FEATURE_NAMES).bits)
+
+
+def _is_protocols(name: str | int) -> bool:
+    if isinstance(name, str):
+        return name.removeprefix("VHOST_USER_").startswith("PROTOCOL_F_")
+    return isinstance(name, ProtocolFeature)

@@ -6,7 +6,7 @@ server is started, nor how QEMU spells a backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_virtio.declare.backends import (
@@ -31,7 +31,7 @@ from pytest_virtio.declare.devices import (
 )
 from pytest_virtio.declare.sizes import Size
 from pytest_virtio.declare.vhost_kernel import cid_of
-from pytest_virtio.declare.wire import Wire, wire_of
+from pytest_virtio.declare.wire import Mask, Wire, wire_of
 from pytest_virtio.errors import NotSupportedError, UsageError
 from pytest_virtio.spec import devices as spec
 from pytest_virtio.spec.device_type import DeviceType
@@ -65,7 +65,7 @@ def VhostUserBlk(
     format: str | None = None,
     backend: Backend | None = None,
     wire: bool | Wire = False,
-    mask: Iterable[str] = (),
+    mask: Mask = (),
     reconnect: float | None = None,
     id: str | None = None,
     driver: Driver = EXPECTED,
@@ -82,7 +82,8 @@ def VhostUserBlk(
     :param backend: who serves it instead: ``Daemon([...])``, or the path of the socket of one that runs already.
     :param wire: whether a witness stands between QEMU and the backend: ``dev.wire``; a ``Wire`` also says what it does
         to messages.
-    :param mask: features that QEMU is not told of, the device's or the protocol's; there is a witness then.
+    :param mask: features that QEMU is not told of, the device's or the protocol's, as for ``Wire``; there is a witness
+        then.
     :param reconnect: seconds after which QEMU connects again when the connection has ended, so that
         ``dev.backend.restart()`` can be; there is a witness then. By default QEMU connects once.
     :raises UsageError: for an impossible id, size or backend, or an image that is not there.
@@ -102,7 +103,7 @@ def VhostUserFs(
     program: str | Path | None = None,
     backend: Backend | None = None,
     wire: bool | Wire = False,
-    mask: Iterable[str] = (),
+    mask: Mask = (),
     reconnect: float | None = None,
     id: str | None = None,
     driver: Driver = EXPECTED,
@@ -135,7 +136,7 @@ def VhostUserNet(
     queue_pairs: int = 1,
     backend: Backend | None = None,
     wire: bool | Wire = False,
-    mask: Iterable[str] = (),
+    mask: Mask = (),
     reconnect: float | None = None,
     id: str | None = None,
     driver: Driver = EXPECTED,
@@ -166,7 +167,7 @@ def VhostUserVsock(
     *,
     backend: Backend | None = None,
     wire: bool | Wire = False,
-    mask: Iterable[str] = (),
+    mask: Mask = (),
     reconnect: float | None = None,
     id: str | None = None,
     driver: Driver = EXPECTED,
@@ -199,7 +200,7 @@ class _Plain:
         backend: Backend,
         *,
         wire: bool | Wire = False,
-        mask: Iterable[str] = (),
+        mask: Mask = (),
         reconnect: float | None = None,
         id: str | None = None,
         driver: Driver = EXPECTED,

@@ -6,14 +6,14 @@ Responsible for saying it and for refusing what can't be meant; must not know by
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from pytest_virtio.errors import UnknownNameError, UsageError
 from pytest_virtio.spec.vhost_user_messages import BackendRequest, Request
 
-__all__ = ("Cut", "Delay", "Drop", "Duplicate", "Fault", "Rewrite", "Wire", "check_request", "wire_of")
+__all__ = ("Cut", "Delay", "Drop", "Duplicate", "Fault", "Mask", "Rewrite", "Wire", "check_request", "wire_of")
 
 
 def check_request(pattern: str) -> None:
@@ -88,36 +88,47 @@ class Rewrite(Fault):
 
 _LONGEST_DELAY = 3600
 
+Mask: TypeAlias = Collection[str | int]
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
     """A witness on the wire.
 
-    :param mask: features, the device's or the protocol's (``VHOST_USER_PROTOCOL_F_…``), that QEMU is not told of.
+    :param mask: features that QEMU is not told of, by name, member or number: the device's, and by name or member the
+        protocol's (``VHOST_USER_PROTOCOL_F_…``).
     :param faults: what happens to messages; of several that are meant, the first.
     :raises UsageError: for what is neither.
     """
 
-    mask: AbstractSet[str] = frozenset()
+    mask: Mask = ()
     faults: Sequence[Fault] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mask, AbstractSet) or not all(isinstance(name, str) for name in self.mask):
-            raise UsageError(f"Wire(mask={self.mask!r}): a set of feature names is expected")
+        _check_mask(self.mask, f"Wire(mask={self.mask!r})")
         if not isinstance(self.faults, Sequence) or not all(isinstance(fault, Fault) for fault in self.faults):
             raise UsageError(f"Wire(faults={self.faults!r}): a sequence is expected: (Drop('GET_CONFIG'),)")
 
+    @property
+    def masked(self) -> frozenset[str | int]:
+        """The mask; a name alone is one."""
+        return frozenset([self.mask] if isinstance(self.mask, str) else self.mask)
 
-def wire_of(wire: bool | Wire, mask: Iterable[str] = ()) -> Wire | None:
+
+def _check_mask(mask: object, said: str) -> None:
+    names = mask if isinstance(mask, Collection) else [None]
+    if any(not isinstance(name, str | int) or isinstance(name, bool) for name in names):
+        raise UsageError(f"{said}: a list or set of features is expected, each a name, a member or a bit number")
+
+
+def wire_of(wire: bool | Wire, mask: Mask = ()) -> Wire | None:
     """What ``wire=`` and ``mask=`` of a declaration say; a mask needs a witness, which is then there by itself.
 
     :raises UsageError: for what is neither.
     """
     if not isinstance(wire, bool | Wire):
         raise UsageError(f"wire={wire!r}: True, False or Wire(...) is expected")
-    if not isinstance(mask, Iterable):
-        raise UsageError(f"mask={mask!r}: feature names are expected")
-    masked = frozenset([mask] if isinstance(mask, str) else mask)
+    _check_mask(mask, f"mask={mask!r}")
     if isinstance(wire, Wire):
-        return Wire(masked | wire.mask, wire.faults)
-    return Wire(masked) if wire or masked else None
+        return Wire(Wire(mask).masked | wire.masked, wire.faults)
+    return Wire(mask) if wire or mask else None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from string import digits
 
-from pytest_virtio.spec.features import Feature, FeatureNames, Requirement, TransportFeature
+from pytest_virtio.spec.features import DEVICE_BITS, Feature, FeatureNames, Requirement, TransportFeature
 from pytest_virtio.spec.queues import QueueNames, QueueNaming, generic, in_order
 from pytest_virtio.spec.vhost_user import VhostFeature
 
@@ -51,6 +51,11 @@ class DeviceType:
     def vhost_feature_names(self) -> FeatureNames:
         """The names of what QEMU and such a device's vhost backend agree on: bit 30 means another thing there."""
         return _vhost_names(self)
+
+    def foreign_bits(self, features: int) -> tuple[int, ...]:
+        """Return which of some feature bits are in the ranges of a device type's own, and are not known of this one."""
+        own = (bit for bits in DEVICE_BITS for bit in bits if features >> bit & 1)
+        return tuple(bit for bit in own if not self.feature_names.is_known(bit))
 
     def queue_names(self, count: int, features: int) -> tuple[tuple[str, ...], ...]:
         """Return the accepted names of each queue by index, our short one first; ``("queue7",)`` for one without.

@@ -14,10 +14,12 @@ from typing import ClassVar, Final, NamedTuple
 
 from pytest_virtio.errors import UnknownNameError, UsageError
 
-__all__ = ("FEATURE_BITS", "Feature", "FeatureNames", "Requirement", "TransportFeature")
+__all__ = ("DEVICE_BITS", "FEATURE_BITS", "Feature", "FeatureNames", "Requirement", "TransportFeature")
 
 FEATURE_BITS: Final = 128
 """How many feature bits there can be: 128 since virtio 1.2 (section 2.2); QEMU has held as many since 10.2."""
+DEVICE_BITS: Final = (range(24), range(50, FEATURE_BITS))
+"""Those that mean something else with each device type (virtio 1.3 section 2.2)."""
 
 _PREFIX = re.compile(r"VIRTIO_[A-Z0-9]+_F_")
 _UNNAMED = re.compile(r"BIT_([0-9]{1,3})")

@@ -22,6 +22,7 @@ from pytest_virtio import (
     UsageError,
     VhostUserBlk,
     VhostUserFs,
+    VhostUserI2c,
     VhostUserNet,
     VirtioError,
     VirtioFactory,
@@ -256,8 +257,16 @@ def test_it_is_found_and_left_alone(virtio_factory: VirtioFactory, found: Path) 
         again.connect(str(found))
 
 
-def test_a_daemon_for_another_device_is_no_green_test(fails: Fails) -> None:
+@pytest.mark.parametrize("declare", [VhostUserI2c, VhostUserFs])
+def test_a_daemon_for_another_device(fails: Fails, declare: Callable[..., Declaration]) -> None:
+    said = str(fails(declare(backend=Daemon(ONE_QUEUE))))
+    assert " its backend qemu-storage-daemon offers feature bits 1, 2, 6, 9, 10, " in said
+    assert "it looks like VhostUserNet or VhostUserBlk. Declare it so, or have QEMU not told of them: mask={" in said
+
+
+def test_a_daemon_for_another_device_that_is_meant(fails: Fails) -> None:
     """It has one queue, and a file system has two: QEMU ends, or says DRIVER_OK of a device that nobody serves."""
-    error = fails(VhostUserFs(backend=Daemon([*ONE_QUEUE])), (DeviceStalledError, QemuExitedError))
+    device = VhostUserFs(backend=Daemon(ONE_QUEUE), mask={1, 2, 6, *range(9, 15)})
+    error = fails(device, (DeviceStalledError, QemuExitedError))
     told = "\n".join([str(error), *getattr(error, "__notes__", [])])
     assert "vu_panic: Invalid queue index: 1" in told

@@ -14,6 +14,7 @@ import pytest
 from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.backend.service import HowToStart, Service
 from pytest_virtio.errors import BackendError, MissingError
+from pytest_virtio.spec.devices import BLK
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 
@@ -65,7 +66,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return CommandLine((sys.executable, "-c", PROLOGUE + body, str(listener)), ())
 
         started.append(
-            RunningBackend.start(Service(id="dev0", how=HowToStart("inherits", build)), directory, lambda line: None)
+            RunningBackend.start(
+                Service(id="dev0", type=BLK, how=HowToStart("inherits", build)), directory, lambda line: None
+            )
         )
         return started[-1]
 
@@ -122,7 +125,7 @@ def test_one_that_says_nothing(start: Start, body: str) -> None:
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     how = HowToStart("inherits", lambda directory, listener: CommandLine((str(tmp_path / "none"),), ()))
-    service = Service("dev0", how)
+    service = Service("dev0", BLK, how)
     with pytest.raises(MissingError, match="none: no such program"):
         RunningBackend.start(service, tmp_path, lambda line: None)
 
