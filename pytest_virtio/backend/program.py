@@ -31,6 +31,7 @@ STDERR_LIMIT = 16 * 1024
 GONE_SECONDS = 2.0
 SIGNAL_SECONDS = 5.0
 LOOK_SECONDS = 0.001
+BACKGROUND = "one that goes into the background can't be watched: run it in the foreground"
 
 
 class Program:
@@ -149,7 +150,11 @@ class Program:
     def end(self) -> str:
         """How it has ended, if it ends now; waits a moment for it. "" when it lives on, and of one that is not ours."""
         gone = bool(self._children) and self.child.wait(Deadline.after(GONE_SECONDS))
-        return f"ended ({self.child.how()})" if gone else ""
+        return f"ended ({self.how_it_ended()})" if gone else ""
+
+    def how_it_ended(self) -> str:
+        """In words, of one that was not told to end: where nothing went wrong, it may go on in another process."""
+        return self.child.how() + (f": {BACKGROUND}" if self.child.returncode == 0 else "")
 
     def stderr_text(self) -> str:
         """What its processes wrote to stdout and stderr, bounded and safe to print."""

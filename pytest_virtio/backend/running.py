@@ -91,6 +91,12 @@ class RunningBackend:
         return "disconnected" if state in ("running", None) and self.connection_ended else state
 
     @property
+    def ended(self) -> str:
+        """How its process has ended, in words, with what to do where it may not have; "" while it lives, and of one
+        that we did not start."""
+        return f"ended ({self._program.how_it_ended()})" if self._program.state == "ended" else ""
+
+    @property
     def connection_ended(self) -> str:
         """Why QEMU and it are connected no longer; "" while they are, and where nobody sees that."""
         return "" if self.witness is None else self.witness.ended
@@ -252,5 +258,4 @@ class RunningBackend:
     def _end(self, otherwise: str, when: str) -> str:
         """That its process has ended, or else something else."""
         end = self._program.end()
-        stay = "; if it goes to the background, tell it to stay" if end and self.child.returncode == 0 else ""
-        return f"{end} {when}{stay}" if end else otherwise
+        return f"{end} {when}" if end else otherwise

@@ -351,8 +351,8 @@ class VirtioDevice:
 
 def _unserved(backend: RunningBackend, status: VirtioStatus) -> str:
     """Why a device at DRIVER_OK is not served; "" if nothing says so."""
-    if backend.state == "ended":
-        return "its backend has ended"
+    if backend.ended:
+        return f"its backend has {backend.ended}"
     if backend.connection_ended:
         return f"its backend is not connected: {backend.connection_ended}"
     return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""

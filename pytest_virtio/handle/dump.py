@@ -113,7 +113,9 @@ def _state(running: RunningVm, findings: Findings) -> Iterator[str]:
     for id, backend in running.backends.items():
         state = backend.state
         if state == "ended":
-            yield f"{id}: its backend has ended ({backend.child.how()})"
+            # Many leave, and rightly so, when QEMU has.
+            how = backend.ended if running.qemu.running else f"ended ({backend.child.how()})"
+            yield f"{id}: its backend has {how}"
         elif state == "disconnected":
             yield f"{id}: its backend lives, and serves nothing: {backend.connection_ended}"
         elif state == "stopped":
