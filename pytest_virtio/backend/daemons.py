@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_virtio.backend.programs import program
-from pytest_virtio.backend.service import HowToStart
+from pytest_virtio.backend.service import HowToStart, Meeting
 from pytest_virtio.declare.backends import Daemon, Passt, Testpmd, VhostUser, Virtiofsd, VsockDaemon
 from pytest_virtio.errors import UsageError
 from pytest_virtio.vm.backends import PrivateFile
@@ -110,7 +110,8 @@ def own(server: Daemon, device: ResolvedDevice) -> HowToStart:
         argv = _filled(server.argv, {"fd": HAND_FD if by_hand else socket, "directory": directory})
         return CommandLine(("python3", "-c", LISTEN, str(socket), *argv) if by_hand else argv, ())
 
-    return HowToStart("connects" if server.connects else "inherits" if inherits else "listens", build)
+    meeting: Meeting = "connects" if server.connects else "inherits" if inherits else "listens"
+    return HowToStart(meeting, build, may_stray=True)
 
 
 def _filled(argv: Sequence[str], values: Mapping[str, object]) -> tuple[str, ...]:

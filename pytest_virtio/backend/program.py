@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -20,6 +21,7 @@ from pytest_virtio.backend.service import HowToStart, Service
 from pytest_virtio.errors import BackendError, MissingError, UsageError, VirtioError
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.render import escape
+from pytest_virtio.vm import janitor
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain
@@ -47,6 +49,7 @@ class Program:
         self._path = directory / f"{service.id}.vhost-user" if isinstance(service.how, HowToStart) else service.how
         self._drain = Drain(service.id)
         self._children: list[Child] = []
+        self._family = secrets.token_hex(16)
         self._listener: socket.socket | None = None
         self._first: socket.socket | None = None
 
@@ -175,6 +178,8 @@ class Program:
         with contextlib.ExitStack() as steps:
             steps.callback(self._drain.close)
             steps.callback(self._forget_sockets)
+            if self._how is not None and self._how.may_stray:
+                steps.callback(janitor.end_family, self._family)
             for child in self._children:
                 steps.callback(child.kill)
 
@@ -183,7 +188,10 @@ class Program:
         line = how.build(self._directory, inherited[0] if inherited else self._path)
         if not self._children:
             self._make(line)
-        self._children.append(Child(line.argv, self._drain, rank=BACKEND_RANK, pass_fds=inherited, keep_stdin=True))
+        family = {janitor.FAMILY_VARIABLE: self._family}
+        self._children.append(
+            Child(line.argv, self._drain, rank=BACKEND_RANK, pass_fds=inherited, environment=family, keep_stdin=True)
+        )
 
     def _forget_sockets(self) -> None:
         for end in (self._first, self._listener):

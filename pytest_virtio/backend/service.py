@@ -29,10 +29,12 @@ class HowToStart:
     :param meeting: how it is met.
     :param build: gives its command line for a private directory and a socket: the descriptor of one that listens
         already, if it inherits that, else a path.
+    :param may_stray: whether what it starts may leave its process group, as a user's own daemon may have it do.
     """
 
     meeting: Meeting
     build: Callable[[Path, int | Path], CommandLine]
+    may_stray: bool = False
 
 
 @dataclass(frozen=True, slots=True)

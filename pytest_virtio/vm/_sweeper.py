@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
+OWNER_VARIABLE = "PYTEST_VIRTIO_OWNER"
+"""Environment variable that marks a process as ours: children spawned too late to be registered are found by it."""
+
 BUFFER = 65536
 SWEEP_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
@@ -110,22 +113,22 @@ def kill_groups(groups: dict[int, tuple[int, float | None]]) -> None:
                 os.killpg(group, signal.SIGKILL)
 
 
-def owned(token: str) -> list[psutil.Process]:
+def owned(token: str, variable: str = OWNER_VARIABLE) -> list[psutil.Process]:
     """The living processes that carry our token: those spawned too late to be registered, and daemons that forked."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("PYTEST_VIRTIO_OWNER") == token and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(variable) == token and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
-def kill_stragglers(token: str, looks: int) -> None:
+def kill_stragglers(token: str, looks: int, variable: str = OWNER_VARIABLE) -> None:
     """Kill whatever carries the token until ``looks`` looks in a row find nothing, within a bounded time."""
     end = time.monotonic() + SWEEP_SECONDS
     quiet = 0
     while time.monotonic() < end:
-        processes = owned(token)
+        processes = owned(token, variable)
         quiet = 0 if processes else quiet + 1
         if quiet >= looks:
             return

@@ -20,19 +20,22 @@ from pathlib import Path
 
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.vm import _sweeper
+from pytest_virtio.vm._sweeper import OWNER_VARIABLE
 
 __all__ = (
+    "FAMILY_VARIABLE",
     "OWNER_VARIABLE",
     "adopt_directory",
     "adopt_group",
     "close",
+    "end_family",
     "owner_token",
     "release_directory",
     "release_group",
 )
 
-OWNER_VARIABLE = "PYTEST_VIRTIO_OWNER"
-"""Environment variable that marks a process as ours: children spawned too late to be registered are found by it."""
+FAMILY_VARIABLE = "PYTEST_VIRTIO_FAMILY"
+"""Environment variable that marks a child of ours and whatever it starts, in sessions of their own too."""
 
 CLOSE_SECONDS = 10.0
 TELL_SECONDS = 5.0
@@ -189,6 +192,12 @@ def release_group(group: int) -> None:
     """The group has ended and been reaped."""
     with _lock:
         _janitor().release(group, {"group": group})
+
+
+def end_family(token: str) -> None:
+    """Kill the processes whose :data:`FAMILY_VARIABLE` is ``token``, within a bounded time. It looks at all processes
+    of the machine, some milliseconds."""
+    _sweeper.kill_stragglers(token, looks=1, variable=FAMILY_VARIABLE)
 
 
 def adopt_directory(path: Path) -> None:

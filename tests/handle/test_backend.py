@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +13,6 @@ from pytest_virtio import (
     Blk,
     BlkDriver,
     Cut,
-    Daemon,
     MonitorTimeoutError,
     NotSupportedError,
     Stuck,
@@ -29,7 +25,6 @@ from pytest_virtio import (
     VirtioFactory,
     Wire,
 )
-from pytest_virtio.backend.program import BACKGROUND
 from pytest_virtio.backend.storage_daemon import find_program
 from pytest_virtio.vm.deadline import Deadline
 
@@ -68,23 +63,6 @@ def test_words_that_it_does_not_know(virtio: Virtio) -> None:
         device.assert_backend_offered()
     with pytest.raises(VirtioAssertionError, match="vublk0: VIRTIO_BLK_F_LIFETIME not offered by the vhost backend"):
         device.assert_backend_offered("VIRTIO_BLK_F_FLUSH", "VIRTIO_BLK_F_LIFETIME")
-
-
-def test_one_that_goes_into_the_background_later(virtio_factory: VirtioFactory) -> None:
-    serve = (
-        "qemu-storage-daemon --blockdev null-co,node-name=d,size=1048576,read-zeroes=on "
-        "--export vhost-user-blk,id=e,node-name=d,writable=on,addr.type=fd,addr.str={fd}"
-    )
-    leave = f"trap 'exit 0' TERM; {serve} & wait"
-    with virtio_factory(VhostUserBlk(backend=Daemon(["sh", "-c", leave]))) as virtio:
-        device = virtio["vublk0"]
-        device.assert_driver_ok()
-        os.kill(device.backend.pid, signal.SIGTERM)
-        assert virtio._running.backends["vublk0"].child.wait(Deadline.after(20))
-        ended = f"its backend has ended (exit code 0: {BACKGROUND})"
-        with pytest.raises(VirtioAssertionError, match=re.escape(f"nobody serves it: {ended}")):
-            device.assert_driver_ok()
-        assert f"vublk0: {ended}\n" in virtio.dump()
 
 
 def test_killed(virtio: Virtio) -> None:
