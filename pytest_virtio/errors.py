@@ -159,12 +159,14 @@ class QemuExitedError(VirtioError):
 
     :param how: how it ended, in words: ``"exit code 1"``, ``"killed by SIGABRT"``.
     :param stderr: its last words, already made safe to print.
+    :param remedy: a sentence that ends the message, where this QEMU is known to end so.
     """
 
-    def __init__(self, how: str, stderr: str, during: str = "") -> None:
+    def __init__(self, how: str, stderr: str, during: str = "", remedy: str = "") -> None:
         self.how, self.stderr = how, stderr
         said = f"; its stderr:\n{stderr}" if stderr else "; it wrote nothing to stderr"
-        super().__init__(f"QEMU ended ({how})" + (f" during {during}" if during else "") + said)
+        first = f"QEMU ended ({how})" + (f" during {during}" if during else "") + said
+        super().__init__("\n".join(part for part in (first, remedy) if part))
 
 
 class BackendError(VirtioError):

@@ -106,6 +106,7 @@ def _state(running: RunningVm, findings: Findings) -> Iterator[str]:
     """What is wrong with the VM as a whole, or with what serves its devices."""
     if not running.qemu.running:
         yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
+        yield from filter(None, [running.qemu.remedy])
     elif running.qemu.child.stopped:
         yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
     elif findings.run_state:

@@ -14,11 +14,13 @@ from pytest_virtio.backend.image import format_of
 from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.backend.service import HowToStart, Service
 from pytest_virtio.backend.services import services
+from pytest_virtio.declare.backends import VhostUser
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.spec import VmSpec
 from pytest_virtio.errors import MonitorError, QemuExitedError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.introspect.query import Queries
+from pytest_virtio.introspect.quirks import known_ends
 from pytest_virtio.introspect.watchdog import Watchdog
 from pytest_virtio.launch.guests import consoles, running_guest
 from pytest_virtio.launch.observers import histories_of, introspector_of, needs_survey, paths_of
@@ -83,7 +85,7 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
         _start_backends(needed, backends, directory, deadline)
         surveyed = needs_survey(plan, host)
         held = surveyed and _runs_at_once(plan)
-        qemu = _start_qemu(_paused(plan) if held else plan, backends, directory, deadline, log=_may_log(plan, host))
+        qemu = _start_qemu(_paused(plan) if held else plan, host, backends, directory, deadline)
         for backend in backends.values():
             backend.tell_failures(qemu.alarm.sound)
         guest = running_guest(plan.spec, qemu)
@@ -124,7 +126,7 @@ def _start_backends(
 
 
 def _start_qemu(
-    plan: Plan, backends: Mapping[str, RunningBackend], directory: Path, deadline: Deadline, *, log: bool
+    plan: Plan, host: Host, backends: Mapping[str, RunningBackend], directory: Path, deadline: Deadline
 ) -> Qemu:
     qemu = Qemu.start(
         lambda wires: _build(plan, wires),
@@ -134,12 +136,21 @@ def _start_qemu(
         directory=directory,
         memory=plan.spec.memory,
         qtest=True,
-        log=log,
+        log=_may_log(plan, host),
         backends={id: _link(backend, plan) for id, backend in backends.items()},
     )
+    qemu.known_ends = known_ends(host.known.version, plan.accelerator, _cards_with_msix(plan))
     for backend in backends.values():
         backend.hand_over()
     return qemu
+
+
+def _cards_with_msix(plan: Plan) -> list[str]:
+    """The ids of the vhost-user network cards that have it; on MMIO none has."""
+    with_msix = [device for device in plan.devices if device.properties.get("vectors") != "0"]
+    backends = {device.declaration.name: device.declaration.backend for device in with_msix}
+    cards = [id for id, backend in backends.items() if isinstance(backend, VhostUser) and backend.queue_pairs]
+    return [] if plan.spec.transport == "mmio" else cards
 
 
 def _link(backend: RunningBackend, plan: Plan) -> int | Connects:

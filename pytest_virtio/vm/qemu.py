@@ -61,6 +61,8 @@ class Qemu:
         """Ends the waits for its guest; sounded only by who watches it."""
         self._owner = os.getpid()
         self._memory = memory
+        self.known_ends: Mapping[int, str] = {}
+        """What to do about ends that this VM is known for, by return code; whoever starts it may say."""
         self.process_memory = ProcessMemory(child.pid)
         """What its process has in memory, guest RAM too that is not ours; for reading only."""
         self.log = log
@@ -222,7 +224,12 @@ class Qemu:
 
     def exited(self, during: str) -> QemuExitedError:
         """The error that says how QEMU ended."""
-        return QemuExitedError(self.child.how(), self.stderr_text(), during)
+        return QemuExitedError(self.child.how(), self.stderr_text(), during, self.remedy)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about its end; "" while it lives, and where nothing is known of such an end."""
+        return self.known_ends.get(self.child.returncode, "") if self.child.returncode is not None else ""
 
     def stderr_text(self) -> str:
         """What QEMU wrote to its stderr, bounded and safe to print; without the time that it adds when it logs."""

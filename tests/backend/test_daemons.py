@@ -16,6 +16,7 @@ from pytest_virtio import (
     BlkDriver,
     CommandError,
     NetDriver,
+    QemuExitedError,
     RequestTimeoutError,
     Stuck,
     UsageError,
@@ -66,6 +67,17 @@ def serve(virtio_factory: VirtioFactory, program: Path) -> Serve:
             yield virtio, virtio[daemon.id]
 
     return boot
+
+
+@only_testpmd
+def test_a_card_that_7_2_does_not_survive(virtio_factory: VirtioFactory, program: Path) -> None:
+    if not is_7_2(program):
+        pytest.skip("a later QEMU survives it")
+    with pytest.raises(QemuExitedError) as caught, virtio_factory(VhostUserNet()):
+        pass
+    first, *_, last = str(caught.value).splitlines()
+    assert first.startswith("QEMU ended (killed by SIGSEGV) during vunet0: driver_ok")
+    assert last.endswith(" with MSI-X under TCG: declare vunet0 with vectors=0")
 
 
 def fails(daemon: Daemon, virtio: Virtio) -> bool:

@@ -28,7 +28,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
     accelerator = SimpleNamespace(name="tcg", reason="as asked for")
     known = SimpleNamespace(version="7.2.22", package="")
     child = SimpleNamespace(how=lambda: "exit code 1", stopped=False)
-    alive = {"running": True, "pid": 0, "child": child, "stderr_text": lambda: ""}
+    alive = {"running": True, "pid": 0, "child": child, "remedy": "", "stderr_text": lambda: ""}
 
     def statuses(paths: Any, timeout: float) -> Any:
         return {path: status() for path in paths}
