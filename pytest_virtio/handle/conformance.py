@@ -56,6 +56,7 @@ def _inspected(running: RunningVm, path: str, status: VirtioStatus, deadline: De
         rings={index: ring for (_, index), ring in rings.items() if isinstance(ring, Ring)},
         # Above this the machine decides where its RAM goes on.
         ram=memory.size if memory.size < LOW_MEMORY else None,
+        masked=running.masked_by_test(VirtioInfo(path, "").id),
     )
 
 

@@ -165,7 +165,7 @@ class VirtioDevice:
         return tuple(replace(row, option=known.get(row.feature, "")) for row in rows)
 
     def _sides(self, status: VirtioStatus) -> tuple[FeatureNegotiation, ...]:
-        return negotiation(status, self._by_backend)
+        return negotiation(status, self._by_backend, self._masked)
 
     def wait_driver_ok(self, timeout: float | None = None) -> VirtioStatus:
         """Wait until a driver has finished its set-up.
@@ -298,7 +298,8 @@ class VirtioDevice:
         """Assert that driver and device keep the rules of the specification, as far as status, features and rings show
         it: VERSION_1 and FEATURES_OK where the driver is no legacy one, only what is offered acknowledged, to a vhost
         backend too, features that require others neither offered nor acknowledged without, where rings lie, indices
-        within their size, no device that failed. What can't be known breaks no rule.
+        within their size, no device that failed. What can't be known breaks no rule, and what the test itself masks no
+        rule of the device's.
 
         :raises VirtioAssertionError: naming each broken rule with its section and the value that was seen.
         :raises NotSupportedError: when the device's status can't be had.
@@ -319,8 +320,7 @@ class VirtioDevice:
     @property
     def _masked(self) -> int:
         """What of that the test keeps from QEMU."""
-        backend = self._running.backends.get(self.id)
-        return 0 if backend is None else backend.masked
+        return self._running.masked_by_test(self.id)
 
     def _with_properties(self, faults: Iterable[FeatureFault]) -> tuple[FeatureFault, ...]:
         """The faults, with the options by which QEMU would offer what it doesn't."""

@@ -139,10 +139,11 @@ def _judged(answer: VirtioStatus | str) -> str:
 
 
 def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callable[[], Section]:
-    return lambda: _device(running.paths[id], id, findings, running.offered_by_backend(id))
+    sides = running.offered_by_backend(id), running.masked_by_test(id)
+    return lambda: _device(running.paths[id], id, findings, *sides)
 
 
-def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
+def _device(path: str, id: str, findings: Findings, by_backend: int | None, masked: int) -> Section:
     answer, history = findings.devices[id], list(_history(id, findings))
     if isinstance(answer, str):
         return Section(f"virtio: {id}", "\n".join([f"no answer: {answer}", *history]), {"error": answer})
@@ -151,7 +152,7 @@ def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> S
         *history,
         *_pictures(answer, queues),
         *render.virtio_status(path, answer),
-        *_differences(answer, by_backend),
+        *_differences(answer, by_backend, masked),
         f"source: {answer.source}",
         *_queues(path, answer, queues),
     ]
@@ -173,11 +174,11 @@ def _pictures(status: VirtioStatus, queues: Mapping[int, Queue | str]) -> Iterat
             yield from render.ring_picture(ring)
 
 
-def _differences(status: VirtioStatus, by_backend: int | None) -> Iterator[str]:
+def _differences(status: VirtioStatus, by_backend: int | None, masked: int) -> Iterator[str]:
     """What the driver had the choice of and did not take; of a vhost device, where any of the sides differ."""
     if status.guest_features.untold or not status.guest_features.bits:
         return
-    differing = [row for row in negotiation(status, by_backend) if row.difference]
+    differing = [row for row in negotiation(status, by_backend, masked) if row.difference]
     if any(row.backend_offers is not None for row in differing):
         yield "negotiation, where the sides differ:"
         yield from (f"  {line}" for line in render.negotiation(differing))

@@ -102,6 +102,11 @@ class RunningVm:
         backend = self.backends.get(id)
         return None if backend is None else backend.features
 
+    def masked_by_test(self, id: str) -> int:
+        """Those of them that the test keeps from QEMU."""
+        backend = self.backends.get(id)
+        return 0 if backend is None else backend.features & backend.masked
+
     def heed(self, during: str) -> None:
         """Raise what makes a wait pointless.
 

@@ -24,6 +24,7 @@ class Difference(Enum):
     NOT_ACKNOWLEDGED = "offered, not acknowledged by the driver"
     NOT_PASSED_ON = "acknowledged by the driver, and the backend, which offers it, was not told"
     NOT_BACKENDS = "told to the backend, which does not offer it"
+    MASKED = "offered by the backend, and kept from QEMU by the test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class FeatureNegotiation:
     :param offered: the device offers it.
     :param acknowledged: the driver acknowledged it.
     :param backend_offers: the vhost backend offers it.
+    :param masked: the test's own mask takes it from what the backend offers.
     :param backend_told: QEMU told the backend that it is acknowledged; known while the backend serves the rings.
     :param option: QEMU's property for offering it, with its value, if it is not offered: ``"host_mtu=0"``.
     """
@@ -45,6 +47,7 @@ class FeatureNegotiation:
     acknowledged: bool | None = None
     backend_offers: bool | None = None
     backend_told: bool | None = None
+    masked: bool = False
     option: str = ""
 
     @property
@@ -52,6 +55,8 @@ class FeatureNegotiation:
         """How the sides differ, if they do, nearest to the backend first."""
         if self.backend_told and self.backend_offers is False:
             return Difference.NOT_BACKENDS
+        if self.masked:
+            return Difference.MASKED
         if self.acknowledged and self.backend_offers and self.backend_told is False:
             return Difference.NOT_PASSED_ON
         # BAD_FEATURE is set on all of PCI, and should not be negotiated (6.3).
@@ -60,13 +65,14 @@ class FeatureNegotiation:
         return None
 
 
-def negotiation(status: VirtioStatus, by_backend: int | None = None) -> tuple[FeatureNegotiation, ...]:
+def negotiation(status: VirtioStatus, by_backend: int | None = None, masked: int = 0) -> tuple[FeatureNegotiation, ...]:
     """Return what the sides made of each feature that any of them offers or acknowledged, lowest bit first.
 
     Left out are vhost's own bits (LOG_ALL, and PROTOCOL_FEATURES, which has the number of BAD_FEATURE): no driver knows
     them, and QEMU adds them to what it tells the backend only when it does so.
 
     :param by_backend: the bits that the vhost backend offers, if it was asked; else those in ``vhost_dev`` are.
+    :param masked: those of them that the test keeps from QEMU.
     """
     device, driver = _bits(status.host_features), _bits(status.guest_features)
     offers, told = _of_backend(status, by_backend)
@@ -80,6 +86,7 @@ def negotiation(status: VirtioStatus, by_backend: int | None = None) -> tuple[Fe
             acknowledged=_within(name, driver),
             backend_offers=_within(name, offers),
             backend_told=_within(name, told),
+            masked=bool(masked >> bit & 1 and _within(name, offers)),
         )
         for bit, name in known
     )

@@ -23,7 +23,8 @@ _CELLS: Final = {True: "yes", False: "no", None: "?"}
 
 
 def negotiation(rows: Iterable[FeatureNegotiation]) -> Iterator[str]:
-    """Yield an aligned table: feature, device, driver, backend offers, backend told; then QEMU's property, if known.
+    """Yield an aligned table: feature, device, driver, backend offers, backend told; then whose doing it is
+    that QEMU does not see it, if it is the test's, and QEMU's property, if known.
 
     A side that tells of no feature, as the backend where there is none, has no column; what is not told is ``?``.
     """
@@ -36,8 +37,9 @@ def negotiation(rows: Iterable[FeatureNegotiation]) -> Iterator[str]:
 
 
 def _cells(row: FeatureNegotiation, sides: Iterable[str]) -> tuple[str, ...]:
-    option = f"(property {safe(row.option)})" if row.option else ""
-    return safe(row.feature), *(_CELLS[getattr(row, side)] for side in sides), option
+    notes = ["(masked by the test)"] if row.masked else []
+    notes += [f"(property {safe(row.option)})"] if row.option else []
+    return safe(row.feature), *(_CELLS[getattr(row, side)] for side in sides), " ".join(notes)
 
 
 def backend_facts(rows: Iterable[FeatureNegotiation], features: Iterable[str]) -> Iterator[str]:

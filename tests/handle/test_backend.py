@@ -172,6 +172,18 @@ def test_what_the_test_masks_is_not_the_backends_fault(virtio_factory: VirtioFac
         disk.assert_backend_offered("VIRTIO_BLK_F_DISCARD")
         with pytest.raises(VirtioAssertionError, match=r"masked by the test itself \(mask=\)"):
             disk.assert_negotiated("VIRTIO_BLK_F_DISCARD")
+        negotiated = disk.negotiation()
+        assert [row.feature for row in negotiated if row.masked] == ["VIRTIO_BLK_F_DISCARD"]
+        assert any("VIRTIO_BLK_F_DISCARD" in line and "by the test)" in line for line in virtio.dump().splitlines())
+
+
+def test_what_the_test_masks_breaks_no_rule_of_the_devices(virtio_factory: VirtioFactory) -> None:
+    """CONFIG_WCE must not be offered without FLUSH (virtio 1.3, 5.2.5.2)."""
+    with virtio_factory(VhostUserBlk(mask={"VIRTIO_BLK_F_FLUSH"})) as virtio:
+        disk = virtio["vublk0"]
+        disk.assert_offered("VIRTIO_BLK_F_CONFIG_WCE")
+        disk.assert_not_offered("VIRTIO_BLK_F_FLUSH")
+        disk.assert_conforms()
 
 
 def test_a_wire_that_is_kept_is_up_to_date(virtio_factory: VirtioFactory) -> None:

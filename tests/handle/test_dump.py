@@ -45,6 +45,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
         host=SimpleNamespace(known=known, accelerator=accelerator),
         spec=SimpleNamespace(machine="q35", transport="pci"),
         offered_by_backend=lambda id: None,
+        masked_by_test=lambda id: 0,
         backends={},
         by_hand="qemu",
     )

@@ -12,8 +12,8 @@ from pytest_virtio.model.features import Features
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring, RingElement
 from pytest_virtio.model.status import VhostStatus, VirtioStatus
-from pytest_virtio.spec.devices import BLK, CRYPTO, DEVICE_TYPES, GPU, I2C, NET, DeviceType
-from pytest_virtio.spec.features import Requirement
+from pytest_virtio.spec.devices import BLK, CRYPTO, DEVICE_TYPES, GPU, I2C, NET, DeviceType, NetFeature
+from pytest_virtio.spec.features import Requirement, TransportFeature
 from pytest_virtio.spec.status import status_names
 
 MODERN = {"VERSION_1"}
@@ -141,6 +141,16 @@ def test_what_the_breach_of_an_offer_says() -> None:
     words = "VIRTIO_NET_F_MQ offered without VIRTIO_NET_F_CTRL_VQ, which section 5.1.3.1 requires"
     assert breach == Breach("2.2.2", words)
     assert list(render.breaches([breach])) == [f"{words} (virtio 1.3 section 2.2.2)"]
+
+
+def test_what_the_test_masks_breaks_no_rule_of_the_device() -> None:
+    offers_mq = status(host={"VERSION_1", "MQ"})
+    assert found(offers_mq, masked=1 << NetFeature.CTRL_VQ) == []
+    assert found(offers_mq, masked=1 << NetFeature.MAC) == ["2.2.2"]
+    assert found(status(guest={"MQ", "VERSION_1"}), masked=1 << NetFeature.CTRL_VQ) == ["5.1.3.1"], "the driver's own"
+    no_version_1 = status(guest=set())
+    assert found(no_version_1) == ["6.2"]
+    assert found(no_version_1, masked=1 << TransportFeature.VERSION_1) == []
 
 
 def test_what_a_backend_is_told_it_must_have_offered() -> None:

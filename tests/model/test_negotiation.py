@@ -10,7 +10,7 @@ from pytest_virtio import render
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.negotiation import Difference, FeatureNegotiation, negotiation
 from pytest_virtio.model.status import VhostStatus, VirtioStatus
-from pytest_virtio.spec.devices import NET
+from pytest_virtio.spec.devices import NET, NetFeature
 from pytest_virtio.spec.status import status_names
 
 OFFERED = Features.of({"CSUM", "MAC", "CTRL_VQ", "BAD_FEATURE", "VERSION_1"}, NET)
@@ -102,6 +102,17 @@ def test_the_table() -> None:
         "VIRTIO_NET_F_MAC      yes     no      no              no",
         "VIRTIO_NET_F_CTRL_VQ  yes     yes     no              no",
         "VIRTIO_NET_F_MQ       no      no      yes             no            (property mq=off)",
+    ]
+
+
+def test_what_the_test_masks() -> None:
+    """MTU it masks too, and the backend does not offer it."""
+    rows = negotiation(STATUS, BACKEND.bits, 1 << NetFeature.MQ | 1 << NetFeature.MTU)
+    assert {r.feature: r.difference for r in rows if r.masked} == {"VIRTIO_NET_F_MQ": Difference.MASKED}
+    masked = [replace(r, option="mq=off") for r in rows if r.masked]
+    assert list(render.negotiation(masked)) == [
+        "feature          device  driver  backend offers",
+        "VIRTIO_NET_F_MQ  no      no      yes             (masked by the test) (property mq=off)",
     ]
 
 
