@@ -193,11 +193,11 @@ class _Plain:
 
     def __init__(self, kind: str, model: str, type: DeviceType) -> None:
         self._kind, self._model, self._type = kind, model, type
-        self.__name__ = f"VhostUser{model.removeprefix('vhost-user-').capitalize()}"
+        self.__name__ = f"VhostUser{type.name.capitalize()}"
 
     def __call__(
         self,
-        backend: Backend,
+        backend: Backend | None = None,
         *,
         wire: bool | Wire = False,
         mask: Mask = (),
@@ -208,8 +208,13 @@ class _Plain:
     ) -> Declaration:
         """A device served by the daemon that you name; the parameters are as for :func:`VhostUserBlk`.
 
-        :raises UsageError: for an impossible id or backend.
+        :raises UsageError: for no backend, and for an impossible id or backend.
         """
+        if backend is None:
+            raise UsageError(
+                f"{self.__name__}() needs backend=: Daemon([...]), which is started, or the path of the socket of one "
+                "that runs already"
+            )
         vhost_user = VhostUser(server_of(backend), wire_of(wire, mask), reconnect_of(reconnect))
         return declare(self._kind, self._model, self._type, id, driver, vhost_user, properties)
 

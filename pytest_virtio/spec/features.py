@@ -21,7 +21,9 @@ FEATURE_BITS: Final = 128
 DEVICE_BITS: Final = (range(24), range(50, FEATURE_BITS))
 """Those that mean something else with each device type (virtio 1.3 section 2.2)."""
 
-_PREFIX = re.compile(r"VIRTIO_[A-Z0-9]+_F_")
+_PREFIX = re.compile(r"(VIRTIO_)?([A-Z0-9]+_F_)")
+_LEFT_OUT = ("", "VIRTIO_", "VHOST_USER_", "VHOST_")
+"""Of full names, what people leave out: ``BLK_F_SEG_MAX``, ``PROTOCOL_F_MQ``."""
 _UNNAMED = re.compile(r"BIT_([0-9]{1,3})")
 
 
@@ -125,7 +127,8 @@ class FeatureNames:
     def bit(self, which: object) -> int:
         """Return the bit number that a name, member or number means.
 
-        :param which: a full name, short name, alias or ``"BIT_n"``; a member of a feature enum; a number 0..127.
+        :param which: a full name, with ``VIRTIO_`` or without, short name, alias or ``"BIT_n"``; a member of a feature
+            enum; a number 0..127.
         :raise UnknownNameError: nothing here is called so; a member of another device type's enum is among these.
         :raise UsageError: something that can't be a feature, as ``None`` or ``1.5``.
         """
@@ -152,16 +155,17 @@ class FeatureNames:
         raise UnknownNameError(self._kind(), label, remedy=f"{member.full_name} belongs to another device type.")
 
     def _named_bit(self, name: str) -> int:
-        bit = self._bits.get(name)
-        if bit is not None:
-            return bit
+        for prefix in _LEFT_OUT:
+            bit = self._bits.get(prefix + name)
+            if bit is not None:
+                return bit
         unnamed = _UNNAMED.fullmatch(name)
         if unnamed and int(unnamed[1]) < FEATURE_BITS:
             return int(unnamed[1])
-        prefix = _PREFIX.match(name)
-        if prefix and not any(known.startswith(prefix[0]) for known in self._bits):
+        stem = _PREFIX.match(name)
+        if stem and not any(stem[2] in known for known in self._bits):
             # The nearest names of this type would mislead.
-            raise UnknownNameError(self._kind(), name, remedy=f"{prefix[0]}… belongs to another device type.")
+            raise UnknownNameError(self._kind(), name, remedy=f"VIRTIO_{stem[2]}… belongs to another device type.")
         raise UnknownNameError(self._kind(), name, self._bits)
 
     def _checked(self, bit: int) -> int:

@@ -12,6 +12,7 @@ import pytest
 from pytest_virtio import (
     Blk,
     BlkDriver,
+    BlkFeature,
     Cut,
     Delay,
     Drop,
@@ -26,7 +27,9 @@ from pytest_virtio import (
     VirtioFactory,
     Wire,
 )
+from pytest_virtio.declare.wire import Mask
 from pytest_virtio.model.wire import Fate
+from pytest_virtio.spec.vhost_user import ProtocolFeature
 from pytest_virtio.spec.vhost_user_messages import Config
 from pytest_virtio.vm.deadline import Deadline
 
@@ -139,8 +142,17 @@ def test_io_goes_past_it(watched: Virtio) -> None:
     assert watched[ID].wire.count == before
 
 
-def test_masked_features_are_not_there(virtio_factory: VirtioFactory) -> None:
-    masked = {"VIRTIO_BLK_F_DISCARD", "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"}
+@pytest.mark.parametrize(
+    "masked",
+    [
+        {"VIRTIO_BLK_F_DISCARD", "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"},
+        ["BLK_F_DISCARD", "PROTOCOL_F_CONFIGURE_MEM_SLOTS"],
+        (BlkFeature.DISCARD, ProtocolFeature.CONFIGURE_MEM_SLOTS),
+        [13, ProtocolFeature.CONFIGURE_MEM_SLOTS],
+    ],
+    ids=["full", "less", "members", "number"],
+)
+def test_masked_features_are_not_there(virtio_factory: VirtioFactory, masked: Mask) -> None:
     with virtio_factory(VhostUserBlk(size=SIZE, mask=masked)) as virtio:
         device = virtio[ID]
         device.assert_not_offered("VIRTIO_BLK_F_DISCARD")

@@ -111,6 +111,8 @@ def test_a_socket_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("VhostUserBlk", {"path": "/none"}, r"'/none': no such file"),
         ("VhostUserBlk", {"reconnect": 0}, r"reconnect=0: seconds are expected, more than 0"),
         ("VhostUserBlk", {"reconnect": True}, r"reconnect=True"),
+        ("VhostUserI2c", {}, r"VhostUserI2c\(\) needs backend=: Daemon\("),
+        ("VhostUserSound", {"backend": None}, r"VhostUserSound\(\) needs backend="),
         ("VhostUserFs", {"directory": "/dev/null"}, r"'/dev/null' is not a directory"),
         ("VhostUserFs", {"directory": "/", "backend": ANY}, r"directory and program are virtiofsd's"),
         ("VhostUserNet", {"queue_pairs": 0}, r"queue_pairs=0: 1 to 32767 are possible"),

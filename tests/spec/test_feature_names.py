@@ -121,3 +121,23 @@ def test_a_full_name_of_another_device_type_is_told_apart() -> None:
     assert str(caught.value) == said
     with pytest.raises(UnknownNameError, match="Did you mean 'VIRTIO_BLK_F_FLUSH'"):
         BLK.feature_names.bit("VIRTIO_BLK_F_FLUSHH")
+
+
+@pytest.mark.parametrize("feature", ["VIRTIO_BLK_F_SEG_MAX", "VIRTIO_F_VERSION_1", "VIRTIO_RING_F_EVENT_IDX"])
+def test_a_full_name_needs_no_virtio(feature: str) -> None:
+    assert BLK.feature_names.bit(feature.removeprefix("VIRTIO_")) == BLK.feature_names.bit(feature)
+
+
+def test_what_is_not_ours_without_virtio_is_told_apart_too() -> None:
+    with pytest.raises(UnknownNameError, match="VIRTIO_NET_F_… belongs to another device type"):
+        BLK.feature_names.bit("NET_F_MRG_RXBUF")
+    with pytest.raises(UnknownNameError, match="Did you mean 'VIRTIO_BLK_F_SEG_MAX'"):
+        BLK.feature_names.bit("BLK_F_SEG_MAXX")
+    with pytest.raises(UnknownNameError, match="Did you mean 'VHOST_USER_PROTOCOL_F_MQ'"):
+        PROTOCOL_FEATURE_NAMES.bit("PROTOCOL_F_MQQ")
+
+
+def test_vhosts_too() -> None:
+    assert PROTOCOL_FEATURE_NAMES.bit("PROTOCOL_F_REPLY_ACK") == 3
+    assert BLK.vhost_feature_names.bit("F_PROTOCOL_FEATURES") == 30
+    assert BLK.vhost_feature_names.bit("F_LOG_ALL") == 26
