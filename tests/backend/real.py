@@ -9,9 +9,11 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,9 @@ def installed(daemon: Daemon) -> bool:
     *rust, in_c = VIRTIOFSD_PLACES
     places = [*rust, *([in_c] if os.geteuid() == 0 else [])] if daemon is FS else []
     return daemon is BLK or bool(shutil.which(daemon.program)) or any(place.exists() for place in places)
+
+
+@cache
+def is_7_2(program: Path) -> bool:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=20)
+    return "version 7.2" in told.stdout

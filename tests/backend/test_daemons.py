@@ -3,10 +3,8 @@ that when it is killed, stopped or started anew. Those that are not installed ar
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from pytest_virtio import (
 )
 from pytest_virtio.vm.deadline import Deadline
 
-from .real import BLK, FS, NET, VSOCK, Daemon, installed, net, vsock
+from .real import BLK, FS, NET, VSOCK, Daemon, installed, is_7_2, net, vsock
 
 pytestmark = pytest.mark.qemu
 
@@ -46,12 +44,6 @@ unnoticed = pytest.mark.parametrize("daemon", [only_where_installed(daemon) for 
 only_testpmd = pytest.mark.skipif(not installed(NET), reason="dpdk-testpmd is not installed")
 
 Serve = Callable[..., AbstractContextManager[tuple[Virtio, VirtioDevice]]]
-
-
-@cache
-def is_7_2(program: Path) -> bool:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=20)
-    return "version 7.2" in told.stdout
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pytest_virtio import (
 )
 from pytest_virtio.vm.deadline import Deadline
 
-from .test_daemons import is_7_2
+from .real import is_7_2
 
 pytestmark = [pytest.mark.qemu, pytest.mark.skipif(not shutil.which("passt"), reason="passt is not installed")]
 

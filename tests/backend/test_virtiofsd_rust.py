@@ -26,8 +26,7 @@ from pytest_virtio import (
 )
 from pytest_virtio.backend.daemons import VIRTIOFSD_PLACES
 
-from .real import fs
-from .test_daemons import is_7_2
+from .real import fs, is_7_2
 
 pytestmark = pytest.mark.qemu
 
