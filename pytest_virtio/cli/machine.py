@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_virtio.cli.commands import Commands
 from pytest_virtio.errors import MissingError, UnknownNameError, UsageError, VirtioError
+from pytest_virtio.provision.backends import install_backends
 from pytest_virtio.provision.boot import prepare
 from pytest_virtio.provision.debian import MIRROR
 from pytest_virtio.provision.linux import build_linux, linux_image
@@ -31,6 +32,7 @@ _LINUX = "linux"
 def add_commands(commands: Commands) -> None:
     """Declare ``setup``, ``doctor`` and ``image``."""
     setup = commands.add_parser("setup", help="install QEMU and build the Linux guest, where they are missing")
+    setup.add_argument("--backends", action="store_true", help="also dpdk-testpmd, where root may install it")
     setup.set_defaults(act=_setup)
     doctor = commands.add_parser("doctor", help="say what is there and what is missing; changes nothing")
     doctor.set_defaults(act=_doctor)
@@ -57,12 +59,14 @@ def _add_image_commands(commands: Commands) -> None:
     initramfs.set_defaults(act=_initramfs)
 
 
-def _setup(_: argparse.Namespace) -> int:
+def _setup(chosen: argparse.Namespace) -> int:
     if find_qemu() is None:
         _progress(f"QEMU: {install_qemu(_progress)}")
     if linux_image() is None:
         build_linux(_progress)
-    return _doctor(_)
+    if chosen.backends:
+        install_backends(_progress)
+    return _doctor(chosen)
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -11,13 +11,13 @@ from pathlib import Path
 from pytest_virtio.errors import MissingError
 
 from . import cache, packages, releases, unpacked
-from .apt import checked, require_apt
+from .apt import require_apt
+from .install import install
 from .unpacked import BINARY
 
 __all__ = ("find_qemu", "install_qemu")
 
 _PACKAGE = "qemu-system-x86"
-_INSTALL_SECONDS = 1800
 
 
 def find_qemu(name: str = BINARY) -> Path | None:
@@ -58,9 +58,7 @@ def install_qemu(progress: Callable[[str], None], as_root: bool | None = None) -
 
 
 def _install(progress: Callable[[str], None]) -> Path:
-    progress(f"apt-get install {_PACKAGE}")
-    checked(("apt-get", "update", "-q"), _INSTALL_SECONDS)
-    checked(("apt-get", "install", "-q", "-y", "--no-install-recommends", _PACKAGE), _INSTALL_SECONDS)
+    install([_PACKAGE], progress)
     found = find_qemu()
     if found is None:
         raise MissingError(f"apt-get installed {_PACKAGE}, but there is no {BINARY} in PATH: name it by --virtio-qemu")
