@@ -5,6 +5,7 @@ read, nor decide what is wrong. Everything here is a generator of lines without 
 """
 
 from pytest_virtio.render.comparison import compare_features, comparison_verdict, feature_faults
+from pytest_virtio.render.findings import device_findings, verdict
 from pytest_virtio.render.hmp import (
     virtio_list,
     virtio_queue_element,
@@ -23,12 +24,14 @@ __all__ = (
     "breaches",
     "compare_features",
     "comparison_verdict",
+    "device_findings",
     "escape",
     "feature_faults",
     "negotiation",
     "ring_picture",
     "status_history",
     "stuck",
+    "verdict",
     "virtio_list",
     "virtio_queue_element",
     "virtio_queue_status",
