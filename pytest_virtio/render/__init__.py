@@ -16,7 +16,8 @@ from pytest_virtio.render.hmp import (
 from pytest_virtio.render.judgement import breaches, status_history, stuck
 from pytest_virtio.render.negotiation import backend_facts, negotiation
 from pytest_virtio.render.ring import ring_picture
-from pytest_virtio.render.text import escape
+from pytest_virtio.render.text import escape, safe
+from pytest_virtio.render.transcript import transcript
 from pytest_virtio.render.wire import wire, wire_message
 
 __all__ = (
@@ -29,8 +30,10 @@ __all__ = (
     "feature_faults",
     "negotiation",
     "ring_picture",
+    "safe",
     "status_history",
     "stuck",
+    "transcript",
     "verdict",
     "virtio_list",
     "virtio_queue_element",

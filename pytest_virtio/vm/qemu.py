@@ -224,10 +224,11 @@ class Qemu:
         """The error that says how QEMU ended."""
         return QemuExitedError(self.child.how(), self.stderr_text(), during)
 
-    def stderr_text(self) -> str:
-        """What QEMU wrote to its stderr, bounded and safe to print; without the time that it adds when it logs."""
+    def stderr_text(self, limit: int = STDERR_LIMIT) -> str:
+        """What QEMU wrote to its stderr, the last so many bytes, safe to print; without the time that it adds when it
+        logs."""
         said = self.child.stderr.log.text()
-        return escape(said if self.log is None else TIMESTAMP.sub(b"", said), STDERR_LIMIT).strip()
+        return escape(said if self.log is None else TIMESTAMP.sub(b"", said), limit).strip()
 
     def close(self) -> None:
         """Kill QEMU and whatever it started, reap it, remove its directory. May be called again.
