@@ -35,6 +35,7 @@ __all__ = (
 )
 
 ABOUT: Final = "test.json"
+MODELS: Final = "models.json"
 REPORT: Final = "report.txt"
 SCRIPT: Final = "command.sh"
 READ_LIMIT: Final = 64 << 20
@@ -70,7 +71,7 @@ def safe_name(name: str) -> str:
     What may not stand there becomes ``_``, and a long name is cut; such names end in a hash, so that they stay apart.
     """
     plain = name.replace("::", ".").replace("/", ".")
-    shown = re.sub(r"^[.-]|[.]$", "_", _UNSAFE.sub("_", plain))[:_NAME_LENGTH]
+    shown = re.sub(r"^[.-]|[.]$", "_", _UNSAFE.sub("_", plain))[:_NAME_LENGTH] or "_"
     if shown == plain:
         return shown
     return f"{shown}~{hashlib.sha256(name.encode(errors='backslashreplace')).hexdigest()[:8]}"
@@ -164,17 +165,23 @@ def tests_in(directory: Path) -> list[Path]:
 
     :raises UsageError: when it can't be read.
     """
-    return [path for path in _directories(directory) if (path / ABOUT).is_file()]
+    return [path for path in _sorted(directory) if (path / ABOUT).is_file()]
 
 
 def vms_in(directory: Path) -> list[Path]:
-    """Where a test's VMs have their files: below its directory, or in it if there is one only."""
-    numbered = [path for path in _directories(directory) if path.name.startswith("vm-")]
-    return sorted(numbered, key=lambda path: (len(path.name), path.name)) or [directory]
+    """Where a test's VMs have their files: below its directory, or in it if there is one only; empty without any."""
+    numbered = [path for path in _sorted(directory) if path.is_dir() and path.name.startswith("vm-")]
+    alone = [directory] if files_in(directory) else []
+    return sorted(numbered, key=lambda path: (len(path.name), path.name)) or alone
 
 
-def _directories(directory: Path) -> list[Path]:
+def files_in(directory: Path) -> list[Path]:
+    """The files of a VM, by name."""
+    return [path for path in _sorted(directory) if path.name not in (ABOUT, REPORT) and not path.is_dir()]
+
+
+def _sorted(directory: Path) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if path.is_dir())
+        return sorted(directory.iterdir())
     except OSError as error:
         raise UsageError(f"{directory} can't be read: {error.strerror}") from error

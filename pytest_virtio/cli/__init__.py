@@ -6,6 +6,7 @@ Responsible for finding the verb and for the exit status of its errors; must not
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,13 +21,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     act: Callable[[argparse.Namespace], int] = chosen.act
     try:
-        return act(chosen)
+        status = act(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has seen enough, as head does. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UsageError as error:
         print(f"pytest-virtio: {error}", file=sys.stderr)
         return 2
     except VirtioError as error:
         print(f"pytest-virtio: {error}", file=sys.stderr)
         return 1
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

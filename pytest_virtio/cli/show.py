@@ -20,7 +20,6 @@ from pytest_virtio.model.findings import Findings
 
 __all__ = ("add_commands",)
 
-MODELS: Final = "models.json"
 PART_LIMIT: Final = 32 * 1024
 LOG_LIMIT: Final = 8 * 1024
 IN_TURN: Final = 8
@@ -47,7 +46,7 @@ def _show(chosen: argparse.Namespace) -> int:
     directory: Path = chosen.directory
     if not directory.is_dir():
         raise UsageError(f"{directory} is no directory: it is the one that --virtio-artifacts named, or one below it")
-    if any((directory / name).exists() for name in (store.ABOUT, MODELS)):
+    if any((directory / name).exists() for name in (store.ABOUT, store.MODELS)):
         _show_test(directory)
         return 0
     tests = store.tests_in(directory)
@@ -69,6 +68,8 @@ def _list(tests: list[Path]) -> None:
 def _show_test(directory: Path) -> None:
     print(coloured(f"==== {_heading(directory)} ====", _BOLD))
     vms = store.vms_in(directory)
+    if not vms:
+        print(f"no VM of it was there to look at; its failure is in {render.safe(str(directory / store.REPORT))}")
     for number, vm in enumerate(vms[:VMS_SHOWN], 1):
         of = f" (VM {number} of {len(vms)})" if len(vms) > 1 else ""
         for part in _parts(vm):
@@ -99,35 +100,37 @@ def _text(part: _Part) -> str:
 
 
 def _parts(vm: Path) -> Iterator[_Part]:
-    """The models first, then the files by name; those that say the same once more are left out."""
+    """The models first, then the files by name."""
     try:
-        findings = codec.models_from_json(store.read(vm / MODELS))
+        findings = codec.models_from_json(store.read(vm / store.MODELS))
     except UsageError as error:
-        findings = Findings(devices={}, host=f"{MODELS}: {error}")
-    yield _Part("virtio: verdict", partial(render.verdict, findings))
-    for id, device in list(findings.devices.items())[:DEVICES_SHOWN]:
-        yield _Part(f"virtio: {render.safe(id)}", partial(render.device_findings, device))
-    known = (MODELS, store.ABOUT, store.REPORT)
-    for path in sorted(path for path in vm.iterdir() if path.name not in known and not path.is_dir()):
-        yield _Part(render.safe(path.name), partial(_file(path.name), path, findings))
+        findings = None
+        yield _Part(store.MODELS, partial(iter, [str(error)]))
+    if findings is not None:
+        yield _Part("virtio: verdict", partial(render.verdict, findings))
+        for id, device in list(findings.devices.items())[:DEVICES_SHOWN]:
+            yield _Part(f"virtio: {render.safe(id)}", partial(render.device_findings, device))
+    for path in store.files_in(vm):
+        if path.name != store.MODELS:
+            yield _Part(render.safe(path.name), partial(_file(path.name), path, findings))
 
 
-def _file(name: str) -> Callable[[Path, Findings], Iterator[str]]:
+def _file(name: str) -> Callable[[Path, Findings | None], Iterator[str]]:
     if name == "qmp.jsonl":
         return _transcript
     return _wire if name.startswith("wire-") and name.endswith(".jsonl") else _plain
 
 
-def _plain(path: Path, _: Findings) -> Iterator[str]:
+def _plain(path: Path, _: Findings | None) -> Iterator[str]:
     yield render.escape(store.read(path), LOG_LIMIT) or "(empty)"
 
 
-def _transcript(path: Path, _: Findings) -> Iterator[str]:
+def _transcript(path: Path, _: Findings | None) -> Iterator[str]:
     yield from render.transcript(codec.transcript_from_json(store.read(path).splitlines()))
 
 
-def _wire(path: Path, findings: Findings) -> Iterator[str]:
+def _wire(path: Path, findings: Findings | None) -> Iterator[str]:
     messages = codec.wire_messages_from_json(store.read(path).splitlines())
-    device = findings.devices.get(path.name.removeprefix("wire-").removesuffix(".jsonl"))
+    device = findings.devices.get(path.name.removeprefix("wire-").removesuffix(".jsonl")) if findings else None
     told = device.wire if device else None
     yield from render.wire(told.count if told else len(messages), messages, told.ended if told else "")

@@ -54,7 +54,7 @@ def _makers(running: RunningVm, findings: Findings) -> dict[str, Callable[[], st
         **{f"backend-{id}.stderr": partial(backend.account, TEXT_LIMIT) for id, backend in running.backends.items()},
         "qmp.jsonl": lambda: "".join(f"{line}\n" for line in running.qemu.monitor.transcript.lines()),
         **{f"wire-{id}.jsonl": partial(_wire, running, id) for id in watched},
-        "command.sh": lambda: running.by_hand,
+        "command.sh": lambda: f"#!/bin/sh\n{running.by_hand}\n",
     }
 
 
