@@ -55,7 +55,7 @@ def test_the_tests_of_the_scripted_guest_are_green(inner_runs: pytest.Pytester) 
 def test_every_option_is_listed_and_no_other(pytestconfig: pytest.Config) -> None:
     from pytest_virtio.plugin.options import Settings
 
-    listed = set(re.findall(r"`--virtio-(\w+)", README.read_text()))
+    listed = {name.replace("-", "_") for name in re.findall(r"`--virtio-(\w+(?:-\w+)*)", README.read_text())}
     assert listed == set(Settings._fields)
 
 

@@ -159,16 +159,16 @@ class Program:
         """In words, of one that was not told to end: where nothing went wrong, it may go on in another process."""
         return self.child.how() + (f": {BACKGROUND}" if self.child.returncode == 0 else "")
 
-    def stderr_text(self) -> str:
-        """What its processes wrote to stdout and stderr, bounded and safe to print."""
-        return escape(b"\n".join(child.stderr.log.text() for child in self._children), STDERR_LIMIT).strip()
+    def stderr_text(self, limit: int = STDERR_LIMIT) -> str:
+        """What its processes wrote to stdout and stderr, safe to print: the last so many bytes."""
+        return escape(b"\n".join(child.stderr.log.text() for child in self._children), limit).strip()
 
-    def account(self) -> str:
-        """The program, how it ended if it has, and what it said."""
+    def account(self, limit: int = STDERR_LIMIT) -> str:
+        """The program, how it ended if it has, and the last so many bytes of what it said."""
         if not self._children:
             return f"{self._path}: not started by us\n(what it writes is not known)"
         state = "stopped by a signal" if self.state == "stopped" else self.child.how()
-        return f"{self.name}: {state}\n{self.stderr_text() or '(it wrote nothing)'}"
+        return f"{self.name}: {state}\n{self.stderr_text(limit) or '(it wrote nothing)'}"
 
     def close(self) -> None:
         """Kill it and whatever it started, and reap it. May be called again.

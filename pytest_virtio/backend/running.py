@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pytest_virtio.backend.looks import wrong_type
-from pytest_virtio.backend.program import Program
+from pytest_virtio.backend.program import STDERR_LIMIT, Program
 from pytest_virtio.backend.relay import Relay
 from pytest_virtio.backend.service import Service
 from pytest_virtio.backend.vhost_user import ask_features
@@ -188,9 +188,9 @@ class RunningBackend:
         """What it wrote to stdout and stderr, bounded and safe to print."""
         return self._program.stderr_text()
 
-    def account(self) -> str:
-        """The program, how it ended if it has, and what it said."""
-        return "\n".join([self._program.account(), *self._on_the_wire()])
+    def account(self, limit: int = STDERR_LIMIT) -> str:
+        """The program, how it ended if it has, and the last so many bytes of what it said."""
+        return "\n".join([self._program.account(limit), *self._on_the_wire()])
 
     def close(self) -> None:
         """Kill it and whatever it started, and reap it. May be called again; in a forked process it does nothing.

@@ -6,10 +6,11 @@ Responsible for finding the verb and for the exit status of its errors; must not
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
-from pytest_virtio.cli import machine
+from pytest_virtio.cli import machine, show
 from pytest_virtio.errors import UsageError, VirtioError
 
 __all__ = ("main",)
@@ -20,17 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     act: Callable[[argparse.Namespace], int] = chosen.act
     try:
-        return act(chosen)
+        status = act(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has seen enough, as head does. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UsageError as error:
         print(f"pytest-virtio: {error}", file=sys.stderr)
         return 2
     except VirtioError as error:
         print(f"pytest-virtio: {error}", file=sys.stderr)
         return 1
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("pytest-virtio", description="What virtio tests need, and what is left of them.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine.add_commands(commands)
+    show.add_commands(commands)
     return parser

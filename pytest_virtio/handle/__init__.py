@@ -4,6 +4,7 @@ Responsible for the names of the contract and for turning what was found into a 
 command line or JSON.
 """
 
+from pytest_virtio.handle.artifacts import Evidence
 from pytest_virtio.handle.backend import VhostBackend
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.dump import Section
@@ -12,4 +13,4 @@ from pytest_virtio.handle.virtio import Virtio
 from pytest_virtio.handle.vm import Vm
 from pytest_virtio.handle.wire import DeviceWire
 
-__all__ = ("DeviceWire", "Section", "VhostBackend", "Virtio", "VirtioDevice", "VirtioQueue", "Vm")
+__all__ = ("DeviceWire", "Evidence", "Section", "VhostBackend", "Virtio", "VirtioDevice", "VirtioQueue", "Vm")

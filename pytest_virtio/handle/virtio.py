@@ -13,6 +13,7 @@ from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
+from pytest_virtio.handle.artifacts import Evidence, evidence
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.vm import Vm
@@ -73,6 +74,13 @@ class Virtio:
         :param seconds: how long QEMU may be asked for.
         """
         return dump.report(self._running, seconds)
+
+    def evidence(self, seconds: float = dump.DUMP_SECONDS, *, files: bool) -> Evidence:
+        """The failure report, with the files that artefacts keep if asked for. It never raises and ends in time.
+
+        :param seconds: how long QEMU may be asked for.
+        """
+        return evidence(self._running, seconds) if files else Evidence(self.report(seconds))
 
     def broken_rules(self) -> dict[str, list[str]]:
         """The rules of the specification that each device or its driver breaks, in words, by the device's id. Asking

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pytest_virtio.declare.wire import check_request
 from pytest_virtio.errors import NotSupportedError, VirtioAssertionError
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.model.features import Features
+from pytest_virtio.model.findings import WireFindings
 from pytest_virtio.model.wire import ToldBackend, WireMessage
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.spec.features import FeatureNames
@@ -109,8 +110,16 @@ class DeviceWire:
 
         :raises OSError: when the file can't be written.
         """
-        lines = (json.dumps(asdict(message)) for message in self.messages())
-        Path(path).write_text("".join(f"{line}\n" for line in lines))
+        Path(path).write_text("".join(self.lines()))
+
+    def lines(self) -> Iterator[str]:
+        """Yield what :meth:`save` writes, line by line."""
+        return (f"{json.dumps(asdict(message))}\n" for message in self.messages())
+
+    def findings(self) -> WireFindings:
+        """What the messages come to."""
+        self._settle()
+        return WireFindings(self._witness.count, self._witness.told, self._witness.ended)
 
     def report(self) -> tuple[str, dict[str, object]]:
         """The last messages and why the connection has ended, by one look: in words, and of JSON's types with what was

@@ -4,6 +4,7 @@ Responsible for everything that pytest sees of us; must not know how anything is
 does not use it next to nothing: whatever is heavier than pytest itself is imported when a VM is asked for.
 """
 
+from pytest_virtio.plugin.artifacts import pytest_sessionstart
 from pytest_virtio.plugin.assertions import pytest_assertrepr_compare
 from pytest_virtio.plugin.fixtures import (
     pytest_generate_tests,
@@ -46,6 +47,7 @@ __all__ = (
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
     "pytest_sessionfinish",
+    "pytest_sessionstart",
     "pytest_terminal_summary",
     "pytest_testnodedown",
     "pytest_unconfigure",

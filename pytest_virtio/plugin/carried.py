@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_virtio.handle import Section
+    from pytest_virtio.handle import Evidence
 
 __all__ = ("carry", "reports_with")
 
@@ -19,12 +19,12 @@ __all__ = ("carry", "reports_with")
 _ATTRIBUTE = "__pytest_virtio_reports__"
 
 
-def carry(error: BaseException, report: tuple[Section, ...]) -> None:
+def carry(error: BaseException, report: Evidence) -> None:
     """Let the exception carry a report."""
     vars(error).setdefault(_ATTRIBUTE, []).append(report)
 
 
-def reports_with(error: BaseException) -> list[tuple[Section, ...]]:
+def reports_with(error: BaseException) -> list[Evidence]:
     """The reports that the exception carries, and all that it was raised from, while handling, or is a group of."""
     return [report for linked in _linked(error) for report in vars(linked).get(_ATTRIBUTE, ())]
 

@@ -19,7 +19,8 @@ DEFAULT_QEMU = "qemu-system-x86_64"
 GUESTS = ("scripted", "firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
-_PATHS = ("kernel", "initrd", "modules")
+KEPT = ("failed", "all")
+_PATHS = ("kernel", "initrd", "modules", "artifacts")
 
 _OPTIONS = (
     (
@@ -47,6 +48,8 @@ _OPTIONS = (
         MISSING,
         "what a test does whose QEMU, kernel or device type is missing: error (default) or skip",
     ),
+    ("artifacts", "DIR", None, "keep reports, models, logs and command lines of failing tests below this directory"),
+    ("artifacts_keep", "WHAT", KEPT, "the artefacts of which tests to keep: failed (default) or all"),
 )
 
 _LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
@@ -83,6 +86,8 @@ class Settings(NamedTuple):
     timeout: float = 60.0
     missing: str = "error"
     lint: bool = False
+    artifacts: Path | None = None
+    artifacts_keep: str = "failed"
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -97,15 +102,19 @@ class Settings(NamedTuple):
         lint = bool(config.getoption("virtio_lint") or config.getini("virtio_lint"))
         return cls(qemu=_qemus(config), lint=lint, **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether artefacts of tests that pass are kept too."""
+        return self.artifacts is not None and self.artifacts_keep == "all"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options and ini values."""
     group = parser.getgroup("virtio", "virtual machines and their virtio devices")
     for name, metavar, choices, text in _OPTIONS:
         action = "append" if name == "qemu" else "store"
-        group.addoption(
-            f"--virtio-{name}", action=action, dest=f"virtio_{name}", metavar=metavar, choices=choices, help=text
-        )
+        option, dest = f"--virtio-{name.replace('_', '-')}", f"virtio_{name}"
+        group.addoption(option, action=action, dest=dest, metavar=metavar, choices=choices, help=text)
         if name == "qemu":
             parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
         else:

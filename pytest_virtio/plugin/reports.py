@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.plugin import failures
+from pytest_virtio.plugin import artifacts, failures
 from pytest_virtio.plugin.carried import reports_with
-from pytest_virtio.plugin.session import started_session
+from pytest_virtio.plugin.qemus import takes_the_runs
+from pytest_virtio.plugin.session import VirtioSession, started_session
 
 if TYPE_CHECKING:
-    from pytest_virtio.handle import Section, Virtio
+    from pytest_virtio.handle import Evidence, Section, Virtio
 
 __all__ = ("pytest_runtest_makereport",)
 
@@ -31,7 +32,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the reports of the test's VMs when it fails."""
     if call.excinfo is None:
-        return (yield)
+        report = yield
+        _keep_passed(report, item)
+        return report
     spoken = isinstance(call.excinfo.value, VirtioError) and not item.config.getoption("fulltrace")
     if spoken:
         failures.leave_out_our_frames(call.excinfo)
@@ -41,15 +44,33 @@ def pytest_runtest_makereport(
             failures.show_error(report, item, call.excinfo)
         session = started_session(item.config)
         living = session.vms_of(item) if session and report.when != "teardown" else []
-        _attach(report, item, [*reports_with(call.excinfo.value), *_reports_of(living)])
+        found = [*reports_with(call.excinfo.value), *_evidence_of(living, files=_artifacts_of(session))]
+        _attach(report, item, [evidence.sections for evidence in found])
+        if _artifacts_of(session) and (found or takes_the_runs(item)):
+            artifacts.attach(report, [evidence.files for evidence in found])
     return report
 
 
-def _reports_of(vms: Sequence[Virtio]) -> list[tuple[Section, ...]]:
+def _keep_passed(report: pytest.TestReport, item: pytest.Item) -> None:
+    """The VMs that a test leaves behind when its body has passed, if the user wants those too."""
+    session = started_session(item.config)
+    if session is None or report.when != "call" or not session.settings.keeps_all:
+        return
+    vms = _evidence_of(session.vms_of(item), files=True)
+    if vms:
+        artifacts.attach(report, [evidence.files for evidence in vms])
+
+
+def _artifacts_of(session: VirtioSession | None) -> bool:
+    """Whether the user wants artefacts; without a session there is nothing to keep."""
+    return session is not None and session.settings.artifacts is not None
+
+
+def _evidence_of(vms: Sequence[Virtio], *, files: bool) -> list[Evidence]:
     reports = []
     for virtio in vms:
         try:
-            reports.append(virtio.report(REPORT_SECONDS / len(vms)))
+            reports.append(virtio.evidence(REPORT_SECONDS / len(vms), files=files))
         except pytest.fail.Exception:
             # A time limit for the test, raised by a signal: the failure that is being reported came first.
             break

@@ -5,6 +5,7 @@ read, nor decide what is wrong. Everything here is a generator of lines without 
 """
 
 from pytest_virtio.render.comparison import compare_features, comparison_verdict, feature_faults
+from pytest_virtio.render.findings import device_findings, verdict
 from pytest_virtio.render.hmp import (
     virtio_list,
     virtio_queue_element,
@@ -15,7 +16,8 @@ from pytest_virtio.render.hmp import (
 from pytest_virtio.render.judgement import breaches, status_history, stuck
 from pytest_virtio.render.negotiation import backend_facts, negotiation
 from pytest_virtio.render.ring import ring_picture
-from pytest_virtio.render.text import escape
+from pytest_virtio.render.text import escape, safe
+from pytest_virtio.render.transcript import transcript
 from pytest_virtio.render.wire import wire, wire_message
 
 __all__ = (
@@ -23,12 +25,16 @@ __all__ = (
     "breaches",
     "compare_features",
     "comparison_verdict",
+    "device_findings",
     "escape",
     "feature_faults",
     "negotiation",
     "ring_picture",
+    "safe",
     "status_history",
     "stuck",
+    "transcript",
+    "verdict",
     "virtio_list",
     "virtio_queue_element",
     "virtio_queue_status",

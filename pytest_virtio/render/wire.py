@@ -53,7 +53,8 @@ def _fields(fields: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, tuple):
+    # A list, of what was read from a file.
+    if isinstance(value, tuple | list):
         return f"[{'; '.join(_value(part) for part in value)}]"
     if isinstance(value, Mapping):
         return " ".join(f"{name} {_value(part)}" for name, part in value.items())

@@ -26,6 +26,7 @@ from pytest_virtio.errors import (
     VirtioError,
 )
 from pytest_virtio.vm.deadline import Deadline
+from pytest_virtio.vm.transcript import Transcript
 
 __all__ = ("COMMAND_SECONDS", "Command", "Execute", "Monitor", "Qmp")
 
@@ -120,12 +121,20 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Client(QMPClient):
-    """qemu.qmp formats every message for its debug log, also when nobody reads that: a quarter of a round trip."""
+    """qemu.qmp formats every message for its debug log, also when nobody reads that: a quarter of a round trip. Ours
+    keeps the bytes, which the message has at hand."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        super().__init__("pytest-virtio")
+        self.logger = _logger
+        self._transcript = transcript
 
     def _cb_outbound(self, msg: Message) -> Message:
+        self._transcript.add("plugin", bytes(msg))
         return msg
 
     def _cb_inbound(self, msg: Message) -> Message:
+        self._transcript.add("QEMU", bytes(msg))
         return msg
 
 
@@ -134,8 +143,9 @@ class Monitor:
 
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
-        self._client = _Client("pytest-virtio")
-        self._client.logger = _logger
+        self.transcript = Transcript()
+        """What was said, and when."""
+        self._client = _Client(self.transcript)
         self._loop = _loop()
 
     def connect(self, deadline: Deadline) -> None:
@@ -147,7 +157,7 @@ class Monitor:
         try:
             self._loop.run(deadline.remaining(), self._client.connect, self._peer)
         except TimeoutError:
-            raise MonitorTimeoutError("the QMP greeting", deadline.seconds) from None
+            raise self._timed_out("the QMP greeting", deadline.seconds) from None
         except (QMPError, EOFError, OSError) as error:
             raise MonitorClosedError("the QMP greeting", str(error)) from error
 
@@ -189,7 +199,7 @@ class Monitor:
         try:
             return self._loop.run(deadline.remaining() + STUCK_SECONDS, self._execute_all, names, messages, deadline)
         except TimeoutError:
-            return [MonitorTimeoutError(name, timeout) for name in names]
+            return [self._timed_out(name, timeout) for name in names]
 
     def close(self) -> None:
         """End the session; quiet when QEMU has ended it already."""
@@ -206,9 +216,13 @@ class Monitor:
         try:
             return self._loop.run(deadline.remaining(), self._execute, command, message)
         except TimeoutError:
-            return MonitorTimeoutError(command, deadline.seconds)
+            return self._timed_out(command, deadline.seconds)
         except MonitorError as error:
             return error
+
+    def _timed_out(self, command: str, seconds: float) -> MonitorTimeoutError:
+        self.transcript.add("note", f"{command}: no answer within {seconds:.3g} s".encode())
+        return MonitorTimeoutError(command, seconds)
 
     def _refuse_forked(self, command: str) -> None:
         if self._loop.pid != os.getpid():
@@ -225,7 +239,7 @@ class Monitor:
         # So that what is cancelled has been, and no error is left that nobody looks at.
         await asyncio.gather(*tasks, return_exceptions=True)
         return [
-            MonitorTimeoutError(name, deadline.seconds) if task in late else _answer_of(task)
+            self._timed_out(name, deadline.seconds) if task in late else _answer_of(task)
             for name, task in zip(names, tasks, strict=True)
         ]
 

@@ -231,10 +231,11 @@ class Qemu:
         """What to do about its end; "" while it lives, and where nothing is known of such an end."""
         return self.known_ends.get(self.child.returncode, "") if self.child.returncode is not None else ""
 
-    def stderr_text(self) -> str:
-        """What QEMU wrote to its stderr, bounded and safe to print; without the time that it adds when it logs."""
+    def stderr_text(self, limit: int = STDERR_LIMIT) -> str:
+        """What QEMU wrote to its stderr, the last so many bytes, safe to print; without the time that it adds when it
+        logs."""
         said = self.child.stderr.log.text()
-        return escape(said if self.log is None else TIMESTAMP.sub(b"", said), STDERR_LIMIT).strip()
+        return escape(said if self.log is None else TIMESTAMP.sub(b"", said), limit).strip()
 
     def close(self) -> None:
         """Kill QEMU and whatever it started, reap it, remove its directory. May be called again.

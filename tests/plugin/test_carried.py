@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pytest_virtio.handle import Section
+from pytest_virtio.handle import Evidence, Section
 from pytest_virtio.plugin.carried import carry, reports_with
 
-REPORT = (Section("virtio: verdict", "text"),)
-OTHER = (Section("virtio: verdict", "other"),)
+REPORT = Evidence((Section("virtio: verdict", "text"),))
+OTHER = Evidence((Section("virtio: verdict", "other"),))
 
 
 def test_an_exception_carries_any_number() -> None:

@@ -41,6 +41,8 @@ VALUES = [
     ("accel", "tcg", lambda _: "tcg"),
     ("timeout", "7.5", lambda _: 7.5),
     ("missing", "skip", lambda _: "skip"),
+    ("artifacts", "dir/kept", lambda root: root / "dir/kept"),
+    ("artifacts_keep", "all", lambda _: "all"),
 ]
 SWITCHES = {"lint"}
 
@@ -49,7 +51,7 @@ SWITCHES = {"lint"}
 def test_each_option_has_an_ini_twin(pytester: pytest.Pytester, name: str, value: str, expected: object) -> None:
     assert callable(expected)
     wanted = expected(pytester.path)
-    given = getattr(settings(pytester, f"--virtio-{name}={value}"), name)
+    given = getattr(settings(pytester, f"--virtio-{name.replace('_', '-')}={value}"), name)
     assert given == ((GivenQemu(value),) if name == "qemu" else wanted)
     pytester.makeini(f"[pytest]\nvirtio_{name} = {value}\n")
     assert getattr(settings(pytester), name) == wanted

@@ -232,7 +232,7 @@ def test_a_fault_in_the_report_leaves_the_failure_alone(run: Run, monkeypatch: p
     def fail(*_: object) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("pytest_virtio.render.virtio_status", fail)
+    monkeypatch.setattr("pytest_virtio.render.findings.virtio_status", fail)
     result = run(FAILING)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([
