@@ -124,7 +124,8 @@ def _how(running: RunningVm) -> str:
     host = running.host
     package = f" ({host.known.package})" if host.known.package else ""
     machine = f"QEMU {host.known.version}{package}, machine {running.spec.machine}, {running.spec.transport}"
-    return f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})"
+    beside = render.provenance_beside_qemu(running.provenance)
+    return f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})\n{beside}"
 
 
 def _judged(answer: VirtioStatus | str) -> str:

@@ -14,6 +14,7 @@ from pytest_virtio.render.hmp import (
 )
 from pytest_virtio.render.judgement import breaches, status_history, stuck
 from pytest_virtio.render.negotiation import backend_facts, negotiation
+from pytest_virtio.render.provenance import provenance_beside_qemu, provenance_line, provenance_values
 from pytest_virtio.render.ring import ring_picture
 from pytest_virtio.render.text import escape
 from pytest_virtio.render.wire import wire, wire_message
@@ -26,6 +27,9 @@ __all__ = (
     "escape",
     "feature_faults",
     "negotiation",
+    "provenance_beside_qemu",
+    "provenance_line",
+    "provenance_values",
     "ring_picture",
     "status_history",
     "stuck",
