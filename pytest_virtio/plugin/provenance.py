@@ -16,7 +16,7 @@ from pytest_virtio.plugin.session import started_session
 if TYPE_CHECKING:
     from pytest_virtio.model.provenance import Provenance
 
-__all__ = ("attach", "ran_on", "record", "record_for_suite")
+__all__ = ("attach", "has_vm", "ran_on", "record", "record_for_suite")
 
 _ATTRIBUTE = "virtio_provenance"
 _OURS = pytest.StashKey[list[tuple[str, object]]]()
@@ -49,12 +49,19 @@ def attach(report: pytest.TestReport, known: Sequence[Provenance]) -> None:
         setattr(report, _ATTRIBUTE, [asdict(one) for one in known])
 
 
+def has_vm(report: object) -> bool:
+    """Whether a VM had run when the report was made."""
+    return hasattr(report, _ATTRIBUTE)
+
+
 def ran_on(reports: Iterable[object]) -> list[Provenance]:
-    """What the tests of these reports ran on, each once."""
+    """What the tests of these reports ran on, each once: as their last reports have it, for a VM that has just started
+    has not told all yet."""
     from pytest_virtio.model.provenance import Provenance
 
+    last = (report for report in reports if getattr(report, "when", None) == "teardown")
     found: list[Provenance] = []
-    for plain in (plain for report in reports for plain in getattr(report, _ATTRIBUTE, ())):
+    for plain in (plain for report in last for plain in getattr(report, _ATTRIBUTE, ())):
         known = Provenance(**plain)
         if known not in found:
             found.append(known)
