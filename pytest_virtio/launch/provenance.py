@@ -22,7 +22,7 @@ from pytest_virtio.render import escape
 if TYPE_CHECKING:
     from pytest_virtio.launch.running import RunningVm
 
-__all__ = ("provenance",)
+__all__ = ("host_name", "provenance")
 
 _GUESTS = {Scripted: "scripted", Firmware: "firmware", Linux: "linux"}
 _SEABIOS = re.compile(
@@ -47,7 +47,7 @@ def provenance(running: RunningVm) -> Provenance:
         firmware=_firmware(running),
         # The host's own vhost is of the kernel that the host's name tells.
         backends={id: backend.version() for id, backend in running.backends.items()},
-        host=_host(),
+        host=host_name(),
         plugin=_plugin(),
     )
 
@@ -88,7 +88,8 @@ def _last(argv: Sequence[str], option: str) -> str:
     return values[-1] if values else ""
 
 
-def _host() -> str:
+def host_name() -> str:
+    """System, release and architecture: ``"Linux 6.1.0-37-amd64 x86_64"``."""
     host = os.uname()
     return f"{host.sysname} {host.release} {host.machine}"
 

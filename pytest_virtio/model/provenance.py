@@ -21,8 +21,7 @@ class Provenance:
     :param accelerator: ``"tcg"`` or ``"kvm"``.
     :param guest: ``"scripted"``, ``"firmware"`` or ``"linux"``.
     :param kernel: release of the guest's kernel, ``"6.1.0-37-amd64"``; of one of the user's, its file's name too.
-    :param firmware: the firmware that booted it, ``"SeaBIOS"`` with its version once the guest's console has told it, or a
-        file's name.
+    :param firmware: the firmware that booted it, ``"SeaBIOS"`` with its version where it is told, or a file's name.
     :param backends: program and version of each vhost backend, by the id of the device that it serves.
     :param host: system, release and architecture: ``"Linux 6.1.0-37-amd64 x86_64"``.
     :param plugin: our own version.

@@ -87,6 +87,7 @@ class VirtioSession:
             chosen = accelerator.choose(self.settings.accel, Path(known.program), self._probe_kernel)
         host = Host(Path(known.program), known, chosen)
         self._choices.setdefault(_choice(host))
+        self._choices.setdefault(_surroundings(self.settings))
         return host
 
     def _capabilities(self, qemu: str) -> Capabilities:
@@ -199,6 +200,15 @@ def is_scripted(guest: object) -> bool:
 def _choice(host: Host) -> str:
     chosen = host.accelerator
     return f"virtio: QEMU {host.known.version} ({host.program}), accelerator {chosen.name}: {chosen.reason}"
+
+
+def _surroundings(settings: Settings) -> str:
+    from pytest_virtio.launch import host_name
+    from pytest_virtio.provision.kernel_release import kernel_release
+
+    kernel = settings.kernel
+    named = f", --virtio-kernel {kernel.name} {kernel_release(kernel)}".rstrip() if kernel else ""
+    return f"virtio: host {host_name()}{named}"
 
 
 def _program(qemu: str) -> Path:
