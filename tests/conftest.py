@@ -45,6 +45,8 @@ def _one_cache() -> Iterator[None]:
         # Inner runs must not take themselves for workers of the outer one.
         for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
             patch.delenv(name)
+        # Nor write into the summary of the job that runs these tests.
+        patch.delenv("GITHUB_ACTIONS", raising=False)
         yield
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pytest_virtio.backend import sockets
 from pytest_virtio.backend.service import HowToStart, Service
+from pytest_virtio.backend.version import version_of
 from pytest_virtio.errors import BackendError, MissingError, UsageError, VirtioError
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.render import escape
@@ -76,6 +77,10 @@ class Program:
     def name(self) -> str:
         """``qemu-storage-daemon``; of one that we did not start where it was found."""
         return Path(self.child.argv[0]).name if self._children else str(self._path)
+
+    def version(self) -> str:
+        """The program's name and version, as far as they are known."""
+        return version_of(self.child.argv[0]) if self._children else f"not ours, found at {escape(self._path.name)}"
 
     def start(self) -> None:
         """Start a process, in the place of the last one if there was one; it need not be up yet.

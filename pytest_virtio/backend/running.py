@@ -74,6 +74,10 @@ class RunningBackend:
                 raise
             return daemon
 
+    def version(self) -> str:
+        """Its program and the version of it, as far as it tells: ``"virtiofsd 1.13.2"``."""
+        return self._program.version()
+
     @property
     def meddled_with(self) -> bool:
         """Whether the test wants something done to messages: what comes of it is its own business."""

@@ -19,6 +19,7 @@ from pytest_virtio.introspect.query import Place
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.model.findings import DeviceFindings, Findings, QueueFindings
 from pytest_virtio.model.history import History
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
@@ -65,6 +66,7 @@ def ask(running: RunningVm, deadline: Deadline, *, thorough: bool = False) -> Fi
         hidden=len(running.paths) - len(ids),
         state=_safely(lambda: tuple(_state(running, asked.run_state)), (), "the VM's state", trouble),
         host=_safely(lambda: _host(running), "", "the host", trouble),
+        provenance=_safely(lambda: running.provenance, Provenance(), "what the VM runs on", trouble),
         trouble=tuple(trouble),
     )
 

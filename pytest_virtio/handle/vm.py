@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("Vm",)
@@ -58,6 +59,11 @@ class Vm:
     def accelerator(self) -> str:
         """``"tcg"`` or ``"kvm"``."""
         return self._running.host.accelerator.name
+
+    @property
+    def provenance(self) -> Provenance:
+        """What it runs on: the versions of QEMU, kernel, firmware and backends; also once QEMU has ended."""
+        return self._running.provenance
 
     def qmp(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = QUERY_SECONDS

@@ -4,7 +4,8 @@ Responsible for joining the rooms below; must not know verbs or pytest.
 """
 
 from pytest_virtio.launch.guests import RunningGuest
+from pytest_virtio.launch.provenance import host_name
 from pytest_virtio.launch.running import QUERY_SECONDS, Host, RunningVm
 from pytest_virtio.launch.start import launch
 
-__all__ = ("QUERY_SECONDS", "Host", "RunningGuest", "RunningVm", "launch")
+__all__ = ("QUERY_SECONDS", "Host", "RunningGuest", "RunningVm", "host_name", "launch")

@@ -19,6 +19,8 @@ from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.introspect.watchdog import Watchdog
 from pytest_virtio.launch.guests import RunningGuest, calm
+from pytest_virtio.launch.provenance import provenance
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm.accelerator import Accelerator
 from pytest_virtio.vm.capabilities import Capabilities
@@ -116,6 +118,11 @@ class RunningVm:
         if not self.qemu.running:
             raise self.qemu.exited(during)
         self.qemu.alarm.check()
+
+    @property
+    def provenance(self) -> Provenance:
+        """What it runs on, or ran on: QEMU is not asked. Backends' programs are, each once in a process."""
+        return provenance(self)
 
     @property
     def calm(self) -> Calm:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_virtio.model.history import History
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.queue import VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioStatus
@@ -77,6 +78,7 @@ class Findings:
     :param state: what is wrong with the VM as a whole, or with what serves its devices, a line each.
     :param trouble: what else could not be found out, and why.
     :param host: QEMU, machine and accelerator, in words.
+    :param provenance: all that the VM runs on.
     """
 
     devices: Mapping[str, DeviceFindings] = field(hash=False)
@@ -84,3 +86,4 @@ class Findings:
     state: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
     host: str = ""
+    provenance: Provenance = field(default_factory=Provenance)

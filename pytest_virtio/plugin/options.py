@@ -125,8 +125,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse what can't be before anything is collected."""
+    from pytest_virtio.plugin import github
+
     config.addinivalue_line("markers", _MARKER)
     Settings.from_config(config)
+    github.register(config)
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:

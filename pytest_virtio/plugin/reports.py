@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_virtio.errors import VirtioError
-from pytest_virtio.plugin import artifacts, failures
+from pytest_virtio.plugin import artifacts, failures, provenance
 from pytest_virtio.plugin.carried import reports_with
 from pytest_virtio.plugin.qemus import takes_the_runs
 from pytest_virtio.plugin.session import VirtioSession, started_session
@@ -30,7 +30,14 @@ REPORT_SECONDS = 5.0
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the reports of the test's VMs when it fails."""
+    """Say what the test's VMs ran on; when it fails, attach their reports."""
+    ran_on = provenance.record(item, call.when)
+    report = yield from _reported(item, call)
+    provenance.attach(report, ran_on)
+    return report
+
+
+def _reported(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     if call.excinfo is None:
         report = yield
         _keep_passed(report, item)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
     from pytest_virtio.handle import Virtio
     from pytest_virtio.launch import Host
+    from pytest_virtio.model.provenance import Provenance
     from pytest_virtio.vm.capabilities import Capabilities
 
 __all__ = ("VirtioSession", "is_scripted", "started_session", "virtio_session")
@@ -33,6 +34,13 @@ class _Living(NamedTuple):
     makers: frozenset[str]
 
 
+class _Ended(NamedTuple):
+    """What a VM ran on that has ended since the test began."""
+
+    provenance: Provenance
+    makers: frozenset[str]
+
+
 class VirtioSession:
     """The run's shared state, made when the first virtio test is met."""
 
@@ -40,6 +48,7 @@ class VirtioSession:
         self.settings = Settings.from_config(config)
         self._config = config
         self._living: list[_Living] = []
+        self._ended: list[_Ended] = []
         self._known: dict[str, Capabilities] = {}
         self._choices: dict[str, None] = {}
         self._missing: dict[str, str] = {}
@@ -78,6 +87,7 @@ class VirtioSession:
             chosen = accelerator.choose(self.settings.accel, Path(known.program), self._probe_kernel)
         host = Host(Path(known.program), known, chosen)
         self._choices.setdefault(_choice(host))
+        self._choices.setdefault(_surroundings(self.settings))
         return host
 
     def _capabilities(self, qemu: str) -> Capabilities:
@@ -127,11 +137,25 @@ class VirtioSession:
 
     def remove(self, virtio: Virtio) -> None:
         """A VM is about to end."""
+        ending = [living for living in self._living if living.virtio is virtio]
         self._living = [living for living in self._living if living.virtio is not virtio]
+        ended = (_Ended(virtio.vm.provenance, living.makers) for living in ending)
+        # A test may boot a thousand of the same.
+        self._ended += [one for one in ended if one not in self._ended]
 
     def vms_of(self, item: pytest.Item) -> list[Virtio]:
         """The living VMs that are among the test's fixtures, or in what they made, or that no fixture made."""
         return [living.virtio for living in self._living if concerns(living.makers, item)]
+
+    def ran_on(self, item: pytest.Item) -> list[Provenance]:
+        """What the test's VMs ran on, those that have ended too: each once."""
+        ended = [ended.provenance for ended in self._ended if concerns(ended.makers, item)]
+        known = [*ended, *(virtio.vm.provenance for virtio in self.vms_of(item))]
+        return [one for n, one in enumerate(known) if one not in known[:n]]
+
+    def forget_ended(self) -> None:
+        """A test is over, and so are its VMs."""
+        self._ended = []
 
     def is_of_the_body(self, virtio: Virtio) -> bool:
         """Whether the VM was started by the test itself, and by no fixture."""
@@ -176,6 +200,15 @@ def is_scripted(guest: object) -> bool:
 def _choice(host: Host) -> str:
     chosen = host.accelerator
     return f"virtio: QEMU {host.known.version} ({host.program}), accelerator {chosen.name}: {chosen.reason}"
+
+
+def _surroundings(settings: Settings) -> str:
+    from pytest_virtio.launch import host_name
+    from pytest_virtio.provision.kernel_release import kernel_release
+
+    kernel = settings.kernel
+    named = f", --virtio-kernel {kernel.name} {kernel_release(kernel)}".rstrip() if kernel else ""
+    return f"virtio: host {host_name()}{named}"
 
 
 def _program(qemu: str) -> Path:

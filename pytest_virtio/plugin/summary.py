@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_virtio.errors import UsageError, VirtioError
-from pytest_virtio.plugin import qemus
+from pytest_virtio.plugin import provenance, qemus
 from pytest_virtio.plugin.marker import marked
 from pytest_virtio.plugin.session import VirtioSession, is_scripted, started_session, virtio_session
 
@@ -45,8 +45,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
     return [*session.news(), *troubles]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In an xdist worker, send what would have been printed."""
+    """In an xdist worker, send what would have been printed; elsewhere, before a JUnit file is written, complete it."""
+    provenance.record_for_suite(session.config)
     ours, output = started_session(session.config), getattr(session.config, "workeroutput", None)
     if ours is not None and output is not None:
         output[_OUTPUT] = ours.choices()

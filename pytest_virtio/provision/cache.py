@@ -19,6 +19,9 @@ from pytest_virtio.errors import MissingError
 
 __all__ = ("ENVIRONMENT", "digest", "entry", "lock", "root", "size_bytes", "subdirectory", "temporary")
 
+_SOON_SECONDS = 2.0
+_SAME = "which fetches or builds the same"
+
 
 def root() -> Path:
     """The cache's directory, absolute; it may not exist yet."""
@@ -51,36 +54,60 @@ def temporary() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock(name: str, timeout_seconds: float = 600) -> Iterator[None]:
+def lock(name: str, timeout_seconds: float = 600, progress: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock of this name among all processes that use the cache.
 
+    :param progress: is told when another process is waited for, and which.
     :raise MissingError: another process held it all the time; the message says which.
     """
     path = subdirectory("locks") / f"{name}.lock"
     holder = path.with_suffix(".holder")
+    held = filelock.FileLock(path)
     try:
-        with filelock.FileLock(path, timeout=timeout_seconds):
+        _acquire(
+            held, timeout_seconds, lambda: progress and progress(f"waiting for process {_holder(holder)}, {_SAME}")
+        )
+        try:
             holder.write_text(str(os.getpid()))
             yield
+        finally:
+            held.release()
     except filelock.Timeout as error:
         raise MissingError(
-            f"{path} was held for {timeout_seconds:g} s by process {_holder(holder)}, which fetches or builds the "
-            "same; wait for it to end, or end it, and try again"
+            f"{path} was held for {timeout_seconds:g} s by process {_holder(holder)}, {_SAME}; wait for it to "
+            "end, or end it, and try again"
         ) from error
 
 
-def entry(kind: str, key: str, build: Callable[[Path], None], timeout_seconds: float = 600) -> Path:
+def _acquire(held: filelock.FileLock, timeout_seconds: float, tell: Callable[[], object]) -> None:
+    """Take the lock; tell if it is not free soon."""
+    soon = min(_SOON_SECONDS, timeout_seconds)
+    try:
+        held.acquire(timeout=soon)
+    except filelock.Timeout:
+        tell()
+        held.acquire(timeout=timeout_seconds - soon)
+
+
+def entry(
+    kind: str,
+    key: str,
+    build: Callable[[Path], None],
+    timeout_seconds: float = 600,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
     """The entry's directory, built first if it isn't there: no other process sees it half built, or builds it at that
     time.
 
     :param key: name of the entry, from :func:`digest` of all that goes into it.
     :param build: fills the empty directory that it is given.
+    :param progress: is told when another process is waited for.
     :raise MissingError: another process held the lock all the time.
     """
     path = root() / kind / key
     if path.is_dir():
         return path
-    with lock(f"{kind}-{key}", timeout_seconds):
+    with lock(f"{kind}-{key}", timeout_seconds, progress):
         return path if path.is_dir() else _build(path, build)
 
 

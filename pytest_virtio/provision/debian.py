@@ -92,7 +92,7 @@ def _keyring() -> Path:
 
 def _machine_mirror(progress: Callable[[str], None]) -> str:
     """A source's own Release file says whose it is, so the lists must be there."""
-    with cache.lock("apt", DOWNLOAD_SECONDS):
+    with cache.lock("apt", DOWNLOAD_SECONDS, progress):
         apt = machine_apt()
         try:
             if not apt.has_lists:

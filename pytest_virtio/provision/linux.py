@@ -127,7 +127,9 @@ def build_linux(progress: Callable[[str], None]) -> LinuxImage:
     require_apt("a kernel and busybox")
     found = packages.download([cooking.kernels, cooking.busyboxes], progress)
     key = cache.digest(cooking.digest, *(f"{package.name} {package.version}" for package in found))
-    return _read(cache.entry("linux", key, lambda directory: _fill(directory, cooking, found, progress)))
+    return _read(
+        cache.entry("linux", key, lambda directory: _fill(directory, cooking, found, progress), progress=progress)
+    )
 
 
 def _fill(

@@ -56,7 +56,7 @@ def download(wanted: Sequence[Sequence[str]], progress: Callable[[str], None]) -
     :raise MissingError: there is no apt, no such package or no network.
     """
     require_apt(" and ".join(names[0] for names in wanted))
-    with cache.lock("apt", DOWNLOAD_SECONDS):
+    with cache.lock("apt", DOWNLOAD_SECONDS, progress):
         apt = machine_apt()
         return _with_lists(apt, lambda: _download(apt, wanted, progress), progress)
 
@@ -67,7 +67,7 @@ def download_closure(names: Sequence[str], progress: Callable[[str], None]) -> t
     :raise MissingError: there is no apt, no such package or no network.
     """
     require_apt(" and ".join(names))
-    with cache.lock("apt", DOWNLOAD_SECONDS):
+    with cache.lock("apt", DOWNLOAD_SECONDS, progress):
         apt = machine_apt()
         return _with_lists(apt, lambda: closure(apt, names, progress), progress)
 

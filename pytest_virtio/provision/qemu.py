@@ -54,7 +54,7 @@ def install_qemu(progress: Callable[[str], None], as_root: bool | None = None) -
     def fill(directory: Path) -> None:
         unpacked.fill(directory, cache.root() / "qemu" / key, found, progress, whole=False)
 
-    return cache.entry("qemu", key, fill) / "bin" / BINARY
+    return cache.entry("qemu", key, fill, progress=progress) / "bin" / BINARY
 
 
 def _install(progress: Callable[[str], None]) -> Path:

@@ -85,7 +85,7 @@ def build_release(name: str, progress: Callable[[str], None], mirror: str | None
         progress(f"{name}: from {source}")
         _fill(directory, cooking, source, progress)
 
-    return _read(cache.entry(_KIND, cooking.key, fill, _BUILD_SECONDS))
+    return _read(cache.entry(_KIND, cooking.key, fill, _BUILD_SECONDS, progress))
 
 
 def _fill(directory: Path, cooking: _Recipe, mirror: str, progress: Callable[[str], None]) -> None:

@@ -14,13 +14,16 @@ from pytest_virtio.render.hmp import (
     virtio_vhost_queue_status,
 )
 from pytest_virtio.render.judgement import breaches, status_history, stuck
+from pytest_virtio.render.markdown import FailedTest, job_summary
 from pytest_virtio.render.negotiation import backend_facts, negotiation
+from pytest_virtio.render.provenance import provenance_beside_qemu, provenance_line, provenance_values
 from pytest_virtio.render.ring import ring_picture
 from pytest_virtio.render.text import escape, safe
 from pytest_virtio.render.transcript import transcript
 from pytest_virtio.render.wire import wire, wire_message
 
 __all__ = (
+    "FailedTest",
     "backend_facts",
     "breaches",
     "compare_features",
@@ -28,7 +31,11 @@ __all__ = (
     "device_findings",
     "escape",
     "feature_faults",
+    "job_summary",
     "negotiation",
+    "provenance_beside_qemu",
+    "provenance_line",
+    "provenance_values",
     "ring_picture",
     "safe",
     "status_history",

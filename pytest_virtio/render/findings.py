@@ -16,6 +16,7 @@ from pytest_virtio.model.verdict import stage
 from pytest_virtio.render.hmp import virtio_queue_status, virtio_status, virtio_vhost_queue_status
 from pytest_virtio.render.judgement import status_history, stuck
 from pytest_virtio.render.negotiation import negotiation
+from pytest_virtio.render.provenance import provenance_beside_qemu
 from pytest_virtio.render.ring import ring_picture
 from pytest_virtio.render.text import safe
 from pytest_virtio.spec.devices import device_type
@@ -50,6 +51,7 @@ def verdict(findings: Findings) -> Iterator[str]:
         yield f"and {findings.hidden} more devices, not shown"
     yield from (f"not told: {safe(what)}" for what in findings.trouble)
     yield safe(findings.host)
+    yield from filter(None, [provenance_beside_qemu(findings.provenance)])
 
 
 def device_findings(device: DeviceFindings) -> Iterator[str]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -34,7 +34,7 @@ __all__ = ("Capabilities", "capabilities", "find_program", "memory_of")
 T = TypeVar("T")
 
 PROBE_SECONDS = 20.0
-SCHEMA = 5
+SCHEMA = 6
 """Raised when what is remembered changes its shape."""
 
 _BASES = ("virtio-device", "virtio-pci", "virtio-ccw-device")
@@ -62,6 +62,8 @@ class Capabilities:
     """The types that ``-object`` takes."""
     trace_events: frozenset[str] = frozenset()
     """Those of the trace events that we use which this build has."""
+    machine_aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What an alias of a machine type stands for: ``pc-q35-7.2`` by ``q35``."""
 
     def property_name(self, type: str, spelled: str) -> str:
         """QEMU's own spelling of a property: ``host_mtu`` as it is, ``disable-legacy`` for ``disable_legacy``.
@@ -144,8 +146,9 @@ def _recall(path: Path) -> Capabilities | None:
             other_types=frozenset(data["other_types"]),
             objects=frozenset(data["objects"]),
             trace_events=frozenset(data["trace_events"]),
+            machine_aliases=dict(data["machine_aliases"]),
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         # Absent, or not ours any more: ask again.
         return None
 
@@ -199,6 +202,7 @@ def _ask_for_types(program: Path, qemu: Qemu) -> Capabilities:
         other_types=devices - virtio,
         objects=_names(qemu.execute("qom-list-types", {"implements": "user-creatable", "abstract": False})),
         trace_events=frozenset(event for event in STATUS_EVENTS if _has_trace_event(qemu, event)),
+        machine_aliases=_aliases(machines),
     )
 
 
@@ -221,6 +225,11 @@ def _ask_for_properties(qemu: Qemu, types: Iterable[str], answers: dict[str, tup
                 return
             continue
         answers[type] = tuple(sorted(_names(reply)))
+
+
+def _aliases(machines: object) -> dict[str, str]:
+    entries = cast(list[dict[str, object]], machines)
+    return {str(entry["alias"]): str(entry["name"]) for entry in entries if "alias" in entry}
 
 
 def _names(reply: object, key: str = "name") -> frozenset[str]:

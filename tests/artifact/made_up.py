@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.findings import DeviceFindings, Findings, QueueFindings, WireFindings
 from pytest_virtio.model.history import History, StatusStep
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.queue import VirtioRingDesc, VirtQueueStatus, VirtVhostQueueStatus
 from pytest_virtio.model.ring import Ring, RingElement
 from pytest_virtio.model.status import VhostStatus, VirtioStatus
@@ -98,4 +99,5 @@ FINDINGS = Findings(
     state=("the VM stands still: io-error",),
     trouble=("rings: no time",),
     host="QEMU 7.2",
+    provenance=Provenance(qemu="7.2.22", backends={"net0": "passt 2026"}),
 )

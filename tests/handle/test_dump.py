@@ -10,6 +10,7 @@ import pytest
 from pytest_virtio import DisturbingQueryError, Features, MonitorTimeoutError, VirtioStatus, VirtQueueStatus
 from pytest_virtio.handle import dump, findings
 from pytest_virtio.launch import RunningVm
+from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.log import Log
 
@@ -48,6 +49,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
         masked_by_test=lambda id: 0,
         backends={},
         by_hand="qemu",
+        provenance=Provenance(kernel="6.1", firmware="SeaBIOS", backends={"blk0": "daemon 1"}, host="Linux"),
     )
     return cast(RunningVm, made_up)
 
@@ -176,3 +178,7 @@ def test_a_dead_qemu_is_not_asked() -> None:
 def test_what_else_could_not_be_found_out_is_said() -> None:
     """This VM, which is made up, has no rings to read."""
     assert "\nnot told: rings and verdicts: a bug of pytest-virtio: AttributeError" in _texts(_vm())["virtio: verdict"]
+
+
+def test_the_verdict_tells_what_there_is_beside_qemu() -> None:
+    assert _texts(_vm())["virtio: verdict"].endswith("\nkernel 6.1, SeaBIOS, blk0 by daemon 1, host Linux")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def test_collecting_says_and_starts_nothing(
 def test_what_was_chosen_is_said_once(run: Run, program: Path) -> None:
     result = run(TESTS)
     result.assert_outcomes(passed=2, failed=2)
-    result.stdout.fnmatch_lines(["collected 4 items", f"virtio: QEMU * ({program}), accelerator *: *"])
+    host = f"virtio: host {platform.system()} {platform.release()} *"
+    result.stdout.fnmatch_lines(["collected 4 items", f"virtio: QEMU * ({program}), accelerator *: *", host])
     assert result.stdout.str().count("virtio: QEMU") == 1
 
 

@@ -92,6 +92,21 @@ def test_who_holds_a_lock_is_said() -> None:
             other.kill()
 
 
+def test_who_is_waited_for_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_SOON_SECONDS", 0.05)
+    said: list[str] = []
+    with start(HOLD) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(MissingError), cache.lock("name", 0.2, said.append):
+                pytest.fail("two hold the lock")
+        finally:
+            other.kill()
+    with cache.lock("name", 10, said.append):
+        assert said == [f"waiting for process {other.pid}, which fetches or builds the same"]
+
+
 def test_a_digest_tells_where_one_part_ends() -> None:
     assert cache.digest("ab", "c") != cache.digest("a", "bc")
     assert cache.digest("ab", b"c") == cache.digest(b"ab", "c")
