@@ -70,7 +70,9 @@ def test_backends_and_a_qemu_that_has_died(virtio_factory: VirtioFactory) -> Non
         os.kill(virtio.vm.pid, signal.SIGKILL)
         assert virtio._running.qemu.child.wait(Deadline.after(10))
         known = virtio.vm.provenance
-        assert known.backends == {"vublk0": _first_line("qemu-storage-daemon").replace(" version", "")}
+        assert known.backends == {
+            "vublk0": _first_line(virtio._running.backends["vublk0"].child.argv[0]).replace(" version", "")
+        }
         assert known.firmware.startswith("SeaBIOS ")
     assert virtio.vm.provenance == known
 

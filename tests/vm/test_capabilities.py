@@ -108,6 +108,7 @@ def test_a_fake_is_understood_and_remembered(
         # It gives all lists of types alike.
         objects=frozenset({"virtio-net-pci"}),
         trace_events=frozenset(STATUS_EVENTS),
+        machine_aliases={"q35": "pc-q35-6.2"},
     )
     assert capabilities(fake) == first
     assert probes == [fake]
