@@ -13,6 +13,7 @@ from pytest_virtio.guest.firmware import FirmwareGuest
 from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
+from pytest_virtio.handle.baseline import Baselines, assert_baseline
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.device import VirtioDevice
 from pytest_virtio.handle.profile import profile
@@ -26,10 +27,10 @@ __all__ = ("Virtio",)
 class Virtio:
     """A running VM and its virtio devices: ``virtio["net0"]``, ``"net0" in virtio``, ``[d.id for d in virtio]``."""
 
-    def __init__(self, running: RunningVm) -> None:
-        self._running = running
+    def __init__(self, running: RunningVm, baselines: Baselines | None = None) -> None:
+        self._running, self._baselines = running, baselines
         self.vm = Vm(running)
-        self._devices = {id: VirtioDevice(running, id) for id in running.paths}
+        self._devices = {id: VirtioDevice(running, id, baselines) for id in running.paths}
 
     def __repr__(self) -> str:
         return f"<Virtio {', '.join(self._devices)}: {self.vm!r}>"
@@ -78,6 +79,17 @@ class Virtio:
         :raises QemuExitedError: when it is gone.
         """
         return profile(self._running, list(self._devices), QUERY_SECONDS)
+
+    def assert_baseline(self, name: str = "") -> None:
+        """Assert that :meth:`profile` is the one that is committed beside the test, less what that file allows.
+        ``pytest --virtio-baseline=new`` makes the file, ``=update`` accepts what differs.
+
+        :param name: which of several of the test; they must have names where a device's profiles differ.
+        :raises VirtioAssertionError: naming what differs and who changed it; or when there is no baseline yet.
+        :raises BaselineError: for a file that can't be read as one.
+        :raises UsageError: when the test has given another profile of a device by this name.
+        """
+        assert_baseline(self._baselines, self.profile(), name, whole=True)
 
     def report(self, seconds: float = dump.DUMP_SECONDS) -> tuple[dump.Section, ...]:
         """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time.

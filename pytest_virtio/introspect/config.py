@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from pytest_virtio.bus.find import find_mmio
-from pytest_virtio.bus.observed_device_config import device_config_of_mmio, device_config_of_pci
+from pytest_virtio.bus.observed_device_config import Span, device_config_of_mmio, device_config_of_pci
 from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.functions import configured_functions
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
@@ -50,7 +50,7 @@ def _on_pci(
     calm: Calm, qmp: Qmp, wire: Qtest, wanted: Mapping[str, VirtioStatus], deadline: Deadline
 ) -> Iterator[tuple[str, bytes]]:
     for path, function, config in configured_functions(qmp, wire, calm, wanted, deadline):
-        data = device_config_of_pci(wire, function, config, _length(wanted[path]))
+        data = device_config_of_pci(wire, function, config, _spans(wanted[path]))
         if data is not None:
             yield path, data
 
@@ -62,10 +62,10 @@ def _on_mmio(
         return qmp.execute(command, arguments, deadline.remaining())
 
     for path, device in find_mmio(execute, wire, {path: path for path in wanted}).items():
-        data = device_config_of_mmio(device, _length(wanted[path]))
+        data = device_config_of_mmio(device, _spans(wanted[path]))
         if data is not None:
             yield path, data
 
 
-def _length(status: VirtioStatus) -> int:
-    return CONFIGS[status.device_id].layout.size()
+def _spans(status: VirtioStatus) -> tuple[Span, ...]:
+    return CONFIGS[status.device_id].spans(status.host_features.bits)

@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 import pytest
 
+from pytest_virtio.plugin.baseline_files import BaselineFiles
+from pytest_virtio.plugin.baselines import AssertedBaselines
+
 __all__ = ("GivenQemu", "Settings", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
 GUESTS = ("scripted", "firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
+BASELINE = ("check", "update", "new")
 _PATHS = ("kernel", "initrd", "modules")
 
 _OPTIONS = (
@@ -47,7 +51,16 @@ _OPTIONS = (
         MISSING,
         "what a test does whose QEMU, kernel or device type is missing: error (default) or skip",
     ),
+    (
+        "baseline",
+        "MODE",
+        BASELINE,
+        "what assert_baseline() does: check (default), new: make the baselines that are missing, or update: accept "
+        "what differs",
+    ),
 )
+
+_PRUNE = "remove the baselines that no test of a whole run asserts any more"
 
 _LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
 
@@ -82,6 +95,7 @@ class Settings(NamedTuple):
     accel: str = "auto"
     timeout: float = 60.0
     missing: str = "error"
+    baseline: str = "check"
     lint: bool = False
 
     @classmethod
@@ -110,6 +124,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
         else:
             parser.addini(f"virtio_{name}", text, default="")
+    # No ini twin: what removes files is asked for each time.
+    group.addoption("--virtio-baseline-prune", action="store_true", dest="virtio_baseline_prune", help=_PRUNE)
     group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
     parser.addini("virtio_lint", _LINT, type="bool", default=False)
 
@@ -117,7 +133,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse what can't be before anything is collected."""
     config.addinivalue_line("markers", _MARKER)
-    Settings.from_config(config)
+    settings = Settings.from_config(config)
+    config.pluginmanager.register(AssertedBaselines(config, settings.baseline), "virtio_baselines")
+    config.pluginmanager.register(BaselineFiles(config), "virtio_baseline_files")
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:

@@ -53,16 +53,25 @@ class DeviceConfig:
         :param data: configuration space from its beginning; a field beyond its end is left out.
         :param features: the bits that the device offers.
         """
-        whole = self.layout.unpack(data, order)
-        return dict(pair for name in self._constant(len(data), features) for pair in self._told(name, whole))
+        whole, spans = self.layout.unpack(data, order), self._constant(features).items()
+        there = (name for name, (offset, width) in spans if offset + width <= len(data))
+        return dict(pair for name in there for pair in self._told(name, whole))
 
-    def _constant(self, length: int, features: int) -> Iterator[str]:
-        for name in self.layout.names():
-            needed = self.needs.get(name, ())
-            there = not needed or any(features >> bit & 1 for bit in needed)
-            ends = self.layout.offset(name) + self.layout.width_of(name)
-            if there and ends <= length and name not in self.volatile:
-                yield name
+    def spans(self, features: int) -> tuple[tuple[int, int], ...]:
+        """Offset and width, in bytes, of each field that :meth:`constants` needs; ascending."""
+        return tuple(self._constant(features).values())
+
+    def _constant(self, features: int) -> dict[str, tuple[int, int]]:
+        layout = self.layout
+        return {
+            name: (layout.offset(name), layout.width_of(name))
+            for name in layout.names()
+            if name not in self.volatile and self._is_there(name, features)
+        }
+
+    def _is_there(self, name: str, features: int) -> bool:
+        needed = self.needs.get(name, ())
+        return not needed or any(features >> bit & 1 for bit in needed)
 
     def _told(self, name: str, whole: Layout) -> Iterator[tuple[str, int | str]]:
         value, called = getattr(whole, name), name.rstrip("_")
