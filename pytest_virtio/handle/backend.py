@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.model.features import Features
+from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("VhostBackend",)
+__all__ = ("VhostBackend", "unserved")
 
 RESTART_SECONDS = 30.0
 
@@ -79,3 +80,12 @@ class VhostBackend:
         :raises VirtioError: when QEMU does not connect in time.
         """
         self._backend.restart(Deadline.after(timeout))
+
+
+def unserved(backend: RunningBackend, status: VirtioStatus) -> str:
+    """Why a device at DRIVER_OK is not served; "" if nothing says so."""
+    if backend.ended:
+        return f"its backend has {backend.ended}"
+    if backend.connection_ended:
+        return f"its backend is not connected: {backend.connection_ended}"
+    return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""

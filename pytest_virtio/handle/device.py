@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import NoReturn, TypeVar, cast
 
 from pytest_virtio import render
-from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.errors import CommandError, NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.handle.backend import VhostBackend
+from pytest_virtio.handle.backend import VhostBackend, unserved
+from pytest_virtio.handle.baseline import Baselines, assert_baseline
 from pytest_virtio.handle.conformance import broken_rules
+from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.queue import VirtioQueue
 from pytest_virtio.handle.wire import DeviceWire, device_wire
 from pytest_virtio.introspect.properties import offering_properties
@@ -25,6 +26,7 @@ from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
+from pytest_virtio.model.profile import DeviceProfile, Profile
 from pytest_virtio.model.queue import VirtioQueueElement
 from pytest_virtio.model.status import VhostStatus, VirtioInfo, VirtioStatus
 from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
@@ -44,8 +46,8 @@ T = TypeVar("T")
 class VirtioDevice:
     """One virtio device of a running VM."""
 
-    def __init__(self, running: RunningVm, id: str) -> None:
-        self._running = running
+    def __init__(self, running: RunningVm, id: str, baselines: Baselines | None = None) -> None:
+        self._running, self._baselines = running, baselines
         self._introspector = running.introspector
         self.id = id
         self.path = running.paths[id]
@@ -164,6 +166,14 @@ class VirtioDevice:
         known = self._properties([row.feature for row in rows if not row.offered])
         return tuple(replace(row, option=known.get(row.feature, "")) for row in rows)
 
+    def profile(self) -> DeviceProfile:
+        """What was negotiated, and what the device shows, as far as it stays the same from run to run. Asking does not
+        disturb it, and raises what :meth:`.Virtio.profile` does."""
+        return self._profile().devices[self.id]
+
+    def _profile(self) -> Profile:
+        return self._plugged(lambda: profile(self._running, [self.id], QUERY_SECONDS))
+
     def _sides(self, status: VirtioStatus) -> tuple[FeatureNegotiation, ...]:
         return negotiation(status, self._by_backend, self._masked)
 
@@ -193,7 +203,7 @@ class VirtioDevice:
         if status.broken:
             self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
         backend = self._running.backends.get(self.id)
-        if backend is not None and (why := _unserved(backend, status)):
+        if backend is not None and (why := unserved(backend, status)):
             self._fail(f"at DRIVER_OK, and nobody serves it: {why}", status, backend.account().splitlines())
 
     def assert_initialised_once(self) -> None:
@@ -311,6 +321,10 @@ class VirtioDevice:
             count = f" (and {len(more)} more)" if more else ""
             self._fail(f"breaks a rule of the specification: {first}{count}", status, more)
 
+    def assert_baseline(self, name: str = "") -> None:
+        """:meth:`.Virtio.assert_baseline` of this device alone, by its table in the same file."""
+        assert_baseline(self._baselines, self._profile(), name, whole=False)
+
     @property
     def _by_backend(self) -> int | None:
         """What the vhost backend offers, where it is ours to ask: QEMU does not tell while it serves nothing, and 11.1
@@ -347,15 +361,6 @@ class VirtioDevice:
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
-
-
-def _unserved(backend: RunningBackend, status: VirtioStatus) -> str:
-    """Why a device at DRIVER_OK is not served; "" if nothing says so."""
-    if backend.ended:
-        return f"its backend has {backend.ended}"
-    if backend.connection_ended:
-        return f"its backend is not connected: {backend.connection_ended}"
-    return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""
 
 
 def _vhost(id: str, status: VirtioStatus) -> VhostStatus:

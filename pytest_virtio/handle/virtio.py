@@ -14,10 +14,13 @@ from pytest_virtio.guest.linux import LinuxGuest
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
 from pytest_virtio.handle.artifacts import Evidence, evidence
+from pytest_virtio.handle.baseline import Baselines, assert_baseline
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.device import VirtioDevice
+from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.vm import Vm
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.profile import Profile
 
 __all__ = ("Virtio",)
 
@@ -25,10 +28,10 @@ __all__ = ("Virtio",)
 class Virtio:
     """A running VM and its virtio devices: ``virtio["net0"]``, ``"net0" in virtio``, ``[d.id for d in virtio]``."""
 
-    def __init__(self, running: RunningVm) -> None:
-        self._running = running
+    def __init__(self, running: RunningVm, baselines: Baselines | None = None) -> None:
+        self._running, self._baselines = running, baselines
         self.vm = Vm(running)
-        self._devices = {id: VirtioDevice(running, id) for id in running.paths}
+        self._devices = {id: VirtioDevice(running, id, baselines) for id in running.paths}
 
     def __repr__(self) -> str:
         return f"<Virtio {', '.join(self._devices)}: {self.vm!r}>"
@@ -67,6 +70,27 @@ class Virtio:
         if guest is None:
             raise NotSupportedError("no guest runs in this VM: it was declared with boot=False")
         return guest
+
+    def profile(self) -> Profile:
+        """What was negotiated, and what the devices show, as far as it stays the same from run to run. Asking does not
+        disturb them.
+
+        :raises DisturbingQueryError: where a queue's size can't be had without; a witness (``wire=True``) tells it.
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when it is gone.
+        """
+        return profile(self._running, list(self._devices), QUERY_SECONDS)
+
+    def assert_baseline(self, name: str = "") -> None:
+        """Assert that :meth:`profile` is the one that is committed beside the test, less what that file allows.
+        ``pytest --virtio-baseline=new`` makes the file, ``=update`` accepts what differs.
+
+        :param name: which of several of the test; they must have names where a device's profiles differ.
+        :raises VirtioAssertionError: naming what differs and who changed it; or when there is no baseline yet.
+        :raises BaselineError: for a file that can't be read as one.
+        :raises UsageError: when the test has given another profile of a device by this name.
+        """
+        assert_baseline(self._baselines, self.profile(), name, whole=True)
 
     def report(self, seconds: float = dump.DUMP_SECONDS) -> tuple[dump.Section, ...]:
         """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time.

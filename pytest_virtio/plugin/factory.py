@@ -74,7 +74,7 @@ class _Block:
             # The skip belongs to the test, wherever the VM was asked for.
             raise pytest.skip.Exception(str(error), _use_item_location=True) from None
         try:
-            virtio = self._virtio = Virtio(running)
+            virtio = self._virtio = Virtio(running, self._session.baselines)
             self._session.add(virtio)
             explain_stalls(running)
             running.await_ready()

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
+from pytest_virtio.plugin.baseline_files import BaselineFiles
+from pytest_virtio.plugin.baselines import AssertedBaselines
+
 __all__ = ("GivenQemu", "Settings", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
@@ -20,6 +23,7 @@ GUESTS = ("scripted", "firmware", "linux")
 ACCELERATORS = ("auto", "tcg", "kvm")
 MISSING = ("error", "skip")
 KEPT = ("failed", "all")
+BASELINE = ("check", "update", "new")
 _PATHS = ("kernel", "initrd", "modules", "artifacts")
 
 _OPTIONS = (
@@ -50,7 +54,16 @@ _OPTIONS = (
     ),
     ("artifacts", "DIR", None, "keep reports, models, logs and command lines of failing tests below this directory"),
     ("artifacts_keep", "WHAT", KEPT, "the artefacts of which tests to keep: failed (default) or all"),
+    (
+        "baseline",
+        "MODE",
+        BASELINE,
+        "what assert_baseline() does: check (default), new: make the baselines that are missing, or update: accept "
+        "what differs",
+    ),
 )
+
+_PRUNE = "remove the baselines that no test of a whole run asserts any more"
 
 _LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
 
@@ -85,6 +98,7 @@ class Settings(NamedTuple):
     accel: str = "auto"
     timeout: float = 60.0
     missing: str = "error"
+    baseline: str = "check"
     lint: bool = False
     artifacts: Path | None = None
     artifacts_keep: str = "failed"
@@ -119,6 +133,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
         else:
             parser.addini(f"virtio_{name}", text, default="")
+    # No ini twin: what removes files is asked for each time.
+    group.addoption("--virtio-baseline-prune", action="store_true", dest="virtio_baseline_prune", help=_PRUNE)
     group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
     parser.addini("virtio_lint", _LINT, type="bool", default=False)
 
@@ -128,7 +144,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from pytest_virtio.plugin import github
 
     config.addinivalue_line("markers", _MARKER)
-    Settings.from_config(config)
+    settings = Settings.from_config(config)
+    config.pluginmanager.register(AssertedBaselines(config, settings.baseline), "virtio_baselines")
+    config.pluginmanager.register(BaselineFiles(config), "virtio_baseline_files")
     github.register(config)
 
 

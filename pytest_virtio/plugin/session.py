@@ -12,6 +12,7 @@ import pytest
 
 from pytest_virtio.errors import MissingError, VirtioError
 from pytest_virtio.plugin import qemus
+from pytest_virtio.plugin.baselines import baselines_of
 from pytest_virtio.plugin.makers import concerns, setting_up
 from pytest_virtio.plugin.options import Settings
 
@@ -46,6 +47,7 @@ class VirtioSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
+        self.baselines = baselines_of(config)
         self._config = config
         self._living: list[_Living] = []
         self._ended: list[_Ended] = []

@@ -1,0 +1,140 @@
+"""The files of baselines in the process that reports: written as tests' reports come in, unused ones found at the end.
+
+Responsible for writing each once and for saying so; under xdist it is the controller's. Must not compare anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.pathlib import bestrelpath
+
+from pytest_virtio.errors import BaselineError
+from pytest_virtio.plugin.baselines import Note, notes_with
+
+__all__ = ("BaselineFiles",)
+
+_NARROWING = ("keyword", "markexpr", "lf", "stepwise", "deselect")
+_OUTPUT = "pytest_virtio_narrowed"
+
+
+class BaselineFiles:
+    """Keeps the run's baselines: a plugin."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._is_worker = hasattr(config, "workerinput")
+        options = (config.getoption(name, None) for name in _NARROWING)
+        self._narrowed = any(options) or any("::" in argument for argument in config.args)
+        self._texts: dict[Path, str] = {}
+        self._asserted: set[Path] = set()
+        self._seen: set[Path] = set()
+        self._unclear: set[Path] = set()
+        self._lines: list[str] = []
+
+    def pytest_deselected(self) -> None:
+        """Not all that there is runs."""
+        self._narrowed = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What could not be collected may assert any baseline."""
+        self._narrowed |= report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write what the test has asserted; it fails where that can't be."""
+        if self._is_worker:
+            return
+        self._see(report)
+        for note in notes_with(report):
+            try:
+                self._keep(note)
+            except BaselineError as error:
+                # Nobody has been told of its outcome yet.
+                report.outcome, report.longrepr = "failed", str(error)
+
+    def _see(self, report: pytest.TestReport) -> None:
+        from pytest_virtio.baseline.store import baseline_path
+
+        file = self._config.rootpath / report.location[0]
+        self._seen.add(file)
+        if report.outcome != "passed" or hasattr(report, "wasxfail"):
+            name = report.nodeid.partition("::")[2].partition("[")[0].replace("::", ".")
+            self._unclear.add(baseline_path(file, name, "").with_suffix(""))
+
+    def _keep(self, note: Note) -> None:
+        path = Path(self._config.rootpath, note.path).absolute()
+        shown = bestrelpath(self._config.invocation_params.dir, path)
+        self._asserted.add(path)
+        if note.shown:
+            self._lines += [f"{shown}:", *(f"  {line}" for line in note.shown)]
+        if note.text:
+            self._write(path, note.text)
+            how = f"{note.changes} change{'s' * (note.changes != 1)}" if note.changes else "new"
+            self._lines.append(f"written: {shown} ({how})")
+
+    def _write(self, path: Path, text: str) -> None:
+        """:raises BaselineError: when it can't be, or another test of this run has written another profile."""
+        from pytest_virtio.baseline.codec import loads
+        from pytest_virtio.baseline.store import write
+
+        before = loads(self._texts.get(path, text).encode(), path).profile.devices
+        now = loads(text.encode(), path).profile.devices
+        differing = [id for id, device in now.items() if before.get(id, device) != device]
+        if differing:
+            raise BaselineError(
+                path,
+                f"another test of this run has made another profile of {', '.join(differing)} its baseline",
+                "Accept one of them, and allow by [[allow]] in the file what differs in the other.",
+            )
+        write(path, text)
+        self._texts[path] = text
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """See whether everything has run."""
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self._narrowed |= not complete or bool(session.shouldstop or session.shouldfail)
+        if self._is_worker:
+            self._config.workeroutput[_OUTPUT] = self._narrowed  # type: ignore[attr-defined]  # xdist's
+        elif not self._narrowed:
+            self._lines += self._unused_lines()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in what an xdist worker knows; one that crashed knows nothing."""
+        self._narrowed |= getattr(node, "workeroutput", {}).get(_OUTPUT, True)
+
+    def _unused_lines(self) -> Iterator[str]:
+        prune, unused = self._config.getoption("virtio_baseline_prune"), sorted(self._unused())
+        for path in unused:
+            if prune:
+                path.unlink(missing_ok=True)
+            yield f"{'removed' if prune else 'unused'}: {bestrelpath(self._config.invocation_params.dir, path)}"
+        if unused and not prune:
+            yield "no test asserts these any more: pytest --virtio-baseline-prune, with the same tests, removes them"
+
+    def _unused(self) -> Iterator[Path]:
+        """Baselines of the modules that ran, and of modules that are there no more."""
+        from pytest_virtio.baseline.store import DIRECTORY, baseline_path, listed
+
+        for directory in {file.parent for file in self._seen}:
+            if (directory / DIRECTORY).is_dir():
+                there = {baseline_path(file, "", "").parent for file in directory.glob("*.py")}
+                ran = {baseline_path(file, "", "").parent for file in self._seen}
+                found = (path for path in listed(directory) if path.parent in ran or path.parent not in there)
+                yield from (path for path in found if path not in self._asserted and not self._may_be_of(path))
+
+    def _may_be_of(self, path: Path) -> bool:
+        """Whether it may be of a test that did not come to asserting it."""
+        return any(path.parent == test.parent and path.name.startswith(test.name) for test in self._unclear)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what was written, allowed and not used."""
+        if self._lines:
+            terminalreporter.section("virtio baselines")
+            for line in self._lines:
+                terminalreporter.line(line)

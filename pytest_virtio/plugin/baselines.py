@@ -1,0 +1,209 @@
+"""Baselines as tests assert them: which file the test that runs now has, and what is made of a profile.
+
+Responsible for the three modes of ``--virtio-baseline`` and for the words of a failure; must not write a file: what is
+to be written goes with the test's report to the process that writes (``baseline_files``), which may be on another host.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from _pytest.pathlib import bestrelpath
+
+from pytest_virtio.errors import BaselineError, UsageError, VirtioAssertionError
+from pytest_virtio.plugin.parameters import name_of, variant
+
+if TYPE_CHECKING:
+    from pytest_virtio.baseline.codec import Baseline
+    from pytest_virtio.model.difference import Comparison
+    from pytest_virtio.model.profile import DeviceProfile, Profile
+
+__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with")
+
+_KEY = pytest.StashKey["AssertedBaselines"]()
+_ATTRIBUTE = "virtio_baselines"
+
+
+class Note(NamedTuple):
+    """What became of one baseline that a test has asserted; plain data, for it may travel between hosts."""
+
+    path: str
+    """The file, relative to pytest's root directory."""
+    text: str
+    """What it is to hold; "" when it is to stay as it is."""
+    changes: int
+    """How many differences that accepts; 0 of a new one."""
+    shown: list[str]
+    """Differences that an allowance covers and things that could not be compared, in words."""
+
+
+class _Asserted:
+    """What the running test has asserted of one file."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, DeviceProfile] = {}
+        self.whole = False
+
+
+class AssertedBaselines:
+    """The baselines of the test that runs now: :class:`pytest_virtio.handle.baseline.Baselines`, and a plugin."""
+
+    def __init__(self, config: pytest.Config, mode: str) -> None:
+        self._config, self._mode = config, mode
+        self._item: pytest.Item | None = None
+        self._asserted: dict[Path, _Asserted] = {}
+        self._notes: dict[Path, Note] = {}
+        config.stash[_KEY] = self
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Another test begins, or the same anew."""
+        self._item, self._asserted = item, {}
+
+    def pytest_runtest_logfinish(self) -> None:
+        """It has ended."""
+        self._item = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send what was noted."""
+        report = yield
+        if self._notes:
+            setattr(report, _ATTRIBUTE, [list(note) for note in self._notes.values()])
+            self._notes = {}
+        return report
+
+    def check(self, profile: Profile, name: str, *, whole: bool) -> None:
+        """See :class:`pytest_virtio.handle.baseline.Baselines`."""
+        from pytest_virtio.baseline.store import baseline_path
+
+        item = self._item
+        if item is None:
+            raise UsageError("no test runs now that the baseline could belong to: assert it in a test, or its fixtures")
+        path = baseline_path(item.path, name_of(item), variant(item), name)
+        asserted = self._joined(path, profile, whole=whole)
+        committed = self._committed(item, path)
+        known = self._part(committed, profile, whole=whole)
+        if known is None:
+            self._make(item, path, asserted, committed, profile)
+        else:
+            self._compare(item, path, asserted, committed or known, known, profile)
+
+    def _joined(self, path: Path, profile: Profile, *, whole: bool) -> _Asserted:
+        """What the test has asserted of this file up to now.
+
+        :raises UsageError: when that was another profile of a device.
+        """
+        asserted = self._asserted.setdefault(path, _Asserted())
+        other = [id for id, device in profile.devices.items() if asserted.devices.get(id, device) != device]
+        if other:
+            raise UsageError(
+                f"{', '.join(other)}: this test has asserted another profile by this name already: a baseline holds "
+                'one of each device. Give one of them a name: assert_baseline("after-reset")'
+            )
+        asserted.devices.update(profile.devices)
+        asserted.whole |= whole
+        return asserted
+
+    def _committed(self, item: pytest.Item, path: Path) -> Baseline | None:
+        """What the file holds; None if there is none, or if it can't be read and is to be made anew.
+
+        :raises BaselineError: when it can't be read.
+        """
+        from pytest_virtio.baseline.store import read
+
+        if not os.path.lexists(path):
+            return None
+        try:
+            return read(path, self._command(item, "update"))
+        except BaselineError:
+            if self._mode == "update":
+                return None
+            raise
+
+    @staticmethod
+    def _part(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
+        """The baseline of what is asserted: of a single device its own table; None if there is none."""
+        from pytest_virtio.baseline.codec import Baseline
+        from pytest_virtio.model.profile import Profile
+
+        if committed is None or whole:
+            return committed
+        devices = {id: device for id, device in committed.profile.devices.items() if id in profile.devices}
+        allowances = tuple(allowance for allowance in committed.allowances if allowance.device in profile.devices)
+        return Baseline(Profile(devices, committed.profile.provenance), allowances) if devices else None
+
+    def _make(
+        self, item: pytest.Item, path: Path, asserted: _Asserted, committed: Baseline | None, profile: Profile
+    ) -> None:
+        if self._mode == "check":
+            ids, place = ", ".join(profile.devices), self._shown(path)
+            what = f"no baseline of {ids} is in {place}" if committed else f"no baseline yet: there is no {place}"
+            raise VirtioAssertionError(f"{what}\nto make it: {self._command(item, 'new')}")
+        self._note(path, _text(asserted, committed, profile), 0, ())
+
+    def _compare(
+        self,
+        item: pytest.Item,
+        path: Path,
+        asserted: _Asserted,
+        committed: Baseline,
+        known: Baseline,
+        profile: Profile,
+    ) -> None:
+        from pytest_virtio.baseline.codec import compare_with
+        from pytest_virtio.render.baseline import baseline_difference
+
+        found = compare_with(known, profile, path)
+        lines = list(baseline_difference(found))
+        if not found.differs:
+            self._note(path, "", 0, lines if found.changes or found.untold else ())
+        elif self._mode == "update":
+            self._note(path, _text(asserted, committed, profile), _count(found), ())
+        else:
+            accept = f"to accept it in {self._shown(path)}: {self._command(item, 'update')}"
+            raise VirtioAssertionError("\n".join([*lines, accept]))
+
+    def _note(self, path: Path, text: str, changes: int, shown: Any) -> None:
+        before = self._notes.get(path)
+        kept = before if before is not None else Note("", "", 0, [])
+        # What the test asserts later has what it asserted earlier in it.
+        relative = os.path.relpath(path, self._config.rootpath)
+        lines = [*kept.shown, *(line for line in shown if line not in kept.shown)]
+        self._notes[path] = Note(relative, text or kept.text, kept.changes + changes, lines)
+
+    def _shown(self, path: Path) -> str:
+        return bestrelpath(self._config.invocation_params.dir, path)
+
+    def _command(self, item: pytest.Item, mode: str) -> str:
+        _, colons, rest = item.nodeid.partition("::")
+        return f"pytest --virtio-baseline={mode} {shlex.quote(self._shown(item.path) + colons + rest)}"
+
+
+def _text(asserted: _Asserted, committed: Baseline | None, profile: Profile) -> str:
+    """What the file is to hold: what the test asserts, and of the rest what was there; allowances stay."""
+    from pytest_virtio.baseline.codec import Baseline, dumps
+    from pytest_virtio.model.profile import Profile
+
+    kept = {} if committed is None or asserted.whole else committed.profile.devices
+    allowances = committed.allowances if committed else ()
+    return dumps(Baseline(Profile({**kept, **asserted.devices}, profile.provenance), allowances))
+
+
+def _count(found: Comparison) -> int:
+    return sum(not change.allowed for change in found.changes)
+
+
+def baselines_of(config: pytest.Config) -> AssertedBaselines:
+    """The run's."""
+    return config.stash[_KEY]
+
+
+def notes_with(report: pytest.TestReport) -> Iterator[Note]:
+    """What a test's report brought, from whichever process."""
+    return (Note(*plain) for plain in getattr(report, _ATTRIBUTE, ()))
