@@ -6,11 +6,10 @@ Responsible for arguments, progress and exit status; must not know how anything 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from pytest_virtio.cli.commands import Commands
+from pytest_virtio.cli.commands import Commands, coloured
 from pytest_virtio.errors import MissingError, UnknownNameError, UsageError, VirtioError
 from pytest_virtio.provision.boot import prepare
 from pytest_virtio.provision.debian import MIRROR
@@ -72,7 +71,7 @@ def _doctor(_: argparse.Namespace) -> int:
         findings.insert(1, _introspection(qemu))
         findings = [_kvm(qemu, finding) if finding.what == "KVM" else finding for finding in findings]
     for finding in findings:
-        mark = _coloured("ok     ", 32) if finding.ok else _coloured("missing", 31 if finding.needed else 33)
+        mark = coloured("ok     ", 32) if finding.ok else coloured("missing", 31 if finding.needed else 33)
         print(f"{mark} {finding.what}: {finding.detail}")
         if finding.remedy:
             print(f"        -> {finding.remedy}")
@@ -159,9 +158,3 @@ def _ids(listed: str) -> list[int]:
 
 def _progress(message: str) -> None:
     print(f"pytest-virtio: {message}", file=sys.stderr, flush=True)
-
-
-def _coloured(text: str, colour: int) -> str:
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    return f"\x1b[{colour}m{text}\x1b[0m"
