@@ -148,7 +148,7 @@ def test_equal_ones_are_equal_texts(baseline: Baseline) -> None:
             config=dict(reversed(device.config.items())),
             protocol_features=device.protocol_features and device.protocol_features[::-1],
         )
-        for id, device in reversed(baseline.profile.devices.items())
+        for id, device in reversed(list(baseline.profile.devices.items()))
     }
     again = Baseline(Profile(turned, baseline.profile.provenance), baseline.allowances)
     assert dumps(again) == dumps(baseline)
