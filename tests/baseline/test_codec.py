@@ -143,9 +143,9 @@ def test_equal_ones_are_equal_texts(baseline: Baseline) -> None:
         id: DeviceProfile(
             type=device.type,
             transport=device.transport,
-            features=dict(reversed(device.features.items())),
+            features=dict(reversed(list(device.features.items()))),
             queues=device.queues,
-            config=dict(reversed(device.config.items())),
+            config=dict(reversed(list(device.config.items()))),
             protocol_features=device.protocol_features and device.protocol_features[::-1],
         )
         for id, device in reversed(list(baseline.profile.devices.items()))
