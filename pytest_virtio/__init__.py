@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_virtio.declare.wire import Cut, Delay, Drop, Duplicate, Rewrite, Wire
     from pytest_virtio.errors import (
         BackendError,
+        BaselineError,
         CommandError,
         DeviceStalledError,
         DisturbingQueryError,
@@ -145,11 +146,11 @@ _HOMES = {
     "declare.wire": ("Cut", "Delay", "Drop", "Duplicate", "Rewrite", "Wire"),
     "declare.guests": ("Firmware", "Linux", "Scripted"),
     "errors": (
-        "BackendError", "CommandError", "DeviceStalledError", "DisturbingQueryError", "DriverError", "GuestError",
-        "GuestPanicError", "GuestSilentError", "GuestTimeoutError", "MissingError", "MonitorClosedError",
-        "MonitorError", "MonitorTimeoutError", "NeedsResetError", "NoPendingElement", "NotSupportedError",
-        "QemuExitedError", "QueueFullError", "ReplyError", "RequestFailedError", "RequestTimeoutError", "RingError",
-        "UnknownNameError", "UsageError", "VirtioAssertionError", "VirtioError",
+        "BackendError", "BaselineError", "CommandError", "DeviceStalledError", "DisturbingQueryError", "DriverError",
+        "GuestError", "GuestPanicError", "GuestSilentError", "GuestTimeoutError", "MissingError",
+        "MonitorClosedError", "MonitorError", "MonitorTimeoutError", "NeedsResetError", "NoPendingElement",
+        "NotSupportedError", "QemuExitedError", "QueueFullError", "ReplyError", "RequestFailedError",
+        "RequestTimeoutError", "RingError", "UnknownNameError", "UsageError", "VirtioAssertionError", "VirtioError",
     ),
     "guest.scripted.driver": ("Driver",),
     "guest.scripted.drivers.balloon": ("BalloonDriver",),
@@ -313,6 +314,7 @@ __all__ = (
     "UsageError",
     "UnknownNameError",
     "NotSupportedError",
+    "BaselineError",
     "MissingError",
     "ReplyError",
     "MonitorError",

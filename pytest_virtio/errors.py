@@ -106,7 +106,8 @@ class BaselineError(UsageError):
 
     def __init__(self, path: object, what: str, remedy: str = "") -> None:
         self.path, self.what = path, what
-        super().__init__(f"{path}: {what.rstrip('.')}." + (f" {remedy}" if remedy else ""))
+        end = "" if what.endswith((".", "?")) else "."
+        super().__init__(f"{path}: {what}{end}" + (f" {remedy}" if remedy else ""))
 
 
 class MissingError(VirtioError):

@@ -33,6 +33,7 @@ SCHEMA: Final = 1
 """The version of the files that we write, and the newest that we read."""
 
 _QUEUE_SIZE_MAX: Final = 1 << 16
+_VERSION_LIMIT: Final = 200
 _PROVENANCE: Final = tuple(field.name for field in fields(Provenance) if field.name != "backends")
 UPDATE: Final = "pytest --virtio-baseline=update, and the test's node id"
 """The remedy for a file whose test is not known."""
@@ -58,7 +59,7 @@ def compare_with(baseline: Baseline, now: Profile, path: object) -> Comparison:
     try:
         return compare(baseline.profile, now, baseline.allowances)
     except UnknownNameError as error:
-        raise Source(path, "").error(f"[[allow]]: {error}") from error
+        raise BaselineError(path, f"[[allow]]: {error}", "Correct it by hand: no update touches it.") from error
 
 
 def dumps(baseline: Baseline) -> str:
@@ -101,8 +102,11 @@ def _allowance_lines(allowance: Allowance) -> Iterator[str]:
 
 
 def _provenance_lines(provenance: Provenance) -> Iterator[str]:
-    yield from _pairs({name: getattr(provenance, name) for name in _PROVENANCE if getattr(provenance, name)})
-    yield from _table_lines("provenance.backends", dict(sorted(provenance.backends.items())))
+    """Cut where a program had more to say of its version: nothing is compared by it."""
+    told = {name: getattr(provenance, name)[:_VERSION_LIMIT] for name in _PROVENANCE if getattr(provenance, name)}
+    yield from _pairs(told)
+    backends = {id: version[:_VERSION_LIMIT] for id, version in sorted(provenance.backends.items())}
+    yield from _table_lines("provenance.backends", backends)
 
 
 def _pairs(values: Mapping[str, _Written]) -> Iterator[str]:

@@ -17,8 +17,10 @@ from pytest_virtio.render.text import safe
 
 __all__ = ("LIMIT", "Source", "Table", "document")
 
-LIMIT: Final = 1 << 20
-"""How many bytes of a file are read: a hundred times what a VM of many devices takes."""
+LIMIT: Final = 1 << 18
+"""How many bytes a file may have: a device takes two or three thousand."""
+
+_LINE_LIMIT: Final = 4096
 
 _CONFLICT = re.compile(rb"^(<{7}|\|{7}|={7}|>{7})( |\r?$)", re.MULTILINE)
 _WORDS: Final = {str: "a text in quotes", int: "a whole number", dict: "a table", list: "a list"}
@@ -38,7 +40,7 @@ class Source:
 
     def error(self, what: str) -> BaselineError:
         """Make the error that says what is wrong with it."""
-        return BaselineError(self.path, what, f"If you did not mean to edit it, make it anew: {self.remedy}")
+        return BaselineError(self.path, what, f"To make it anew: {self.remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Table:
         :raise BaselineError: it is not.
         """
         if not isinstance(value, type_) or isinstance(value, bool):
-            raise self.error(f"{_WORDS[type_]} is expected there, not {safe(repr(value))}", key)
+            raise self.error(f"{_WORDS[type_]} is expected there, not {_shown(value)}", key)
+        if isinstance(value, int) and abs(value) >> 64:
+            raise self.error(f"a number of at most 64 bits is expected there, not {_shown(value)}", key)
         return value
 
     def table(self, key: str) -> Table:
@@ -112,7 +116,11 @@ def document(data: bytes, source: Source) -> Table:
     :raise BaselineError: it is too long, no UTF-8, in conflict or no TOML.
     """
     if len(data) > LIMIT:
-        raise source.error(f"it has more than {LIMIT >> 20} MiB, which no baseline has")
+        raise source.error(f"it has more than {LIMIT >> 10} KiB, which no baseline has")
+    # tomllib takes minutes for a key of many dots (Python 3.11: time with the square of their number).
+    lengths = {number: len(line) for number, line in enumerate(data.split(b"\n"), 1) if len(line) > _LINE_LIMIT}
+    if lengths:
+        raise source.error(f"line {min(lengths)}: it has {lengths[min(lengths)]} bytes, and {_LINE_LIMIT} is the limit")
     conflict = _CONFLICT.search(data)
     if conflict:
         raise source.error(f"line {_line(data, conflict.start())}: a merge conflict is left in it")
@@ -123,6 +131,14 @@ def document(data: bytes, source: Source) -> Table:
     # Numbers of thousands of digits and lists in lists by the hundred end in these two.
     except (ValueError, RecursionError) as error:
         raise source.error(f"it is cut short or no TOML: {safe(str(error))}") from error
+
+
+def _shown(value: object) -> str:
+    try:
+        return safe(repr(value))
+    # Hexadecimal numbers may have any length, keys any number of dots.
+    except (ValueError, RecursionError):
+        return "something that is too long to show"
 
 
 def _line(data: bytes, offset: int) -> int:

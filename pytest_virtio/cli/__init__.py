@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from pytest_virtio.cli import machine, show
+from pytest_virtio.cli import differ, machine, show
 from pytest_virtio.errors import UsageError, VirtioError
 
 __all__ = ("main",)
@@ -41,4 +41,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine.add_commands(commands)
     show.add_commands(commands)
+    differ.add_commands(commands)
     return parser

@@ -1,6 +1,6 @@
-"""What the modules of verbs share: where they declare them, and how they emphasise.
+"""What the modules of verbs share: where they declare them, and how they colour what they print.
 
-Responsible for the one name that argparse keeps to itself and for colour; must not know a verb.
+Responsible for the one name that argparse keeps to itself and for when there is colour; must not know a verb.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def coloured(text: str, colour: int) -> str:
-    """The text in a colour, or another of ANSI's renditions, on a terminal whose user does not mind (NO_COLOR)."""
+    """Colour a text if stdout is a terminal and ``NO_COLOR`` is not set.
+
+    :param colour: an SGR code of ECMA-48: 31 is red, 32 green, 33 yellow.
+    """
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{colour}m{text}\x1b[0m"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from string import digits
 from typing import Final
 
 from pytest_virtio.errors import UnknownNameError
@@ -69,7 +69,7 @@ def _canonical(what: str, found: Iterable[DeviceProfile]) -> str:
     if what.startswith("config."):
         return _known("field in an allowance", what, _fields(found))
     if what.startswith("queues."):
-        return _known("queue in an allowance", what, _queues(found))
+        return _queue(what, found)
     if what.startswith(_PROTOCOL):
         return PROTOCOL_FEATURE_NAMES.name(PROTOCOL_FEATURE_NAMES.bit(what))
     if what.isupper():
@@ -89,9 +89,17 @@ def _fields(found: Iterable[DeviceProfile]) -> Iterator[str]:
     return (f"config.{field}" for device in found for field in device.config)
 
 
+def _queue(what: str, found: Iterable[DeviceProfile]) -> str:
+    names = tuple(_queues(found))
+    numbered = {name.rstrip(digits) for name in names if name[-1] in digits}
+    if what[-1] in digits and what.rstrip(digits) in numbered:
+        return what
+    return _known("queue in an allowance", what, names)
+
+
 def _queues(found: Iterable[DeviceProfile]) -> Iterator[str]:
-    """Those that are there, and those that such a device can have."""
+    """Those that are there, and those that such a device can have, of a row of numbered ones the first few."""
     for device in found:
         possible = device_type_named(device.type).queue_names(_SOME_QUEUES, _ALL_FEATURES)
-        names = chain((queue.name for queue in device.queues), chain.from_iterable(possible))
+        names = (*(queue.name for queue in device.queues), *(name for name, *_ in possible))
         yield from (f"queues.{name}" for name in names)

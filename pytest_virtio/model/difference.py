@@ -8,99 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Final
 
 from pytest_virtio.model.allowance import Allowance, checked
+from pytest_virtio.model.change import Cause, Change, Effect, Kind
 from pytest_virtio.model.feature_state import feature_state
-from pytest_virtio.model.profile import ConfigValue, DeviceProfile, FeatureProfile, Profile, QueueProfile
+from pytest_virtio.model.profile import DeviceProfile, FeatureProfile, Profile, QueueProfile
 from pytest_virtio.model.provenance import Provenance
 
 __all__ = ("Cause", "Change", "Comparison", "Effect", "Kind", "Untold", "compare", "differences", "untold")
-
-
-class Kind(Enum):
-    """What it is that changed."""
-
-    DEVICE = "device"
-    TYPE = "type"
-    TRANSPORT = "transport"
-    FEATURE = "feature"
-    PROTOCOL_FEATURE = "protocol feature"
-    QUEUE_COUNT = "queue count"
-    QUEUE_SIZE = "queue size"
-    CONFIG = "config field"
-
-
-class Effect(Enum):
-    """What it comes to, the gravest first. Of a feature: whether it is negotiated or, where no driver's answer is told
-    on both sides, offered."""
-
-    LOST = "lost"
-    GAINED = "gained"
-    CHANGED = "changed"
-
-
-class Cause(Enum):
-    """Who changed it, nearest to the backend first, in words that follow the name of what changed."""
-
-    BACKEND_LOST = "the backend offers it no more, so QEMU does not"
-    BACKEND_MASKS = "the backend masks it"
-    QEMU_LOST = "QEMU offers it no more"
-    DRIVER_LOST = "the driver no longer acknowledges it"
-    BACKEND_GAINED = "the backend offers it now, so QEMU does"
-    BACKEND_UNMASKS = "no backend masks it any more"
-    QEMU_GAINED = "QEMU offers it now"
-    DRIVER_GAINED = "the driver acknowledges it now"
-    BACKEND_ALONE_LOST = "the backend offers it no more, which changed nothing for the driver"
-    BACKEND_ALONE_GAINED = "the backend offers it now, which changed nothing for the driver"
-    PROTOCOL_LOST = "QEMU and the backend negotiate it no more"
-    PROTOCOL_GAINED = "QEMU and the backend negotiate it now"
-    ABSENT = "the VM does not have it any more"
-    NEW = "the VM did not have it"
-    ANOTHER_TYPE = "another type of device has this id, so nothing else of it is compared"
-    ANOTHER_TRANSPORT = "the VM gives the device another transport"
-    QUEUES = "the device has another number of queues"
-    QUEUE_LOST = "the device has no such queue any more"
-    QUEUE_GAINED = "the device did not have such a queue"
-    NOT_SET_UP = "the driver does not set it up any more"
-    SET_UP = "the driver sets it up now"
-    QUEUE_SIZE = "the device offers or the driver chooses another size"
-    CONFIG_LOST = "the device has no such field any more"
-    CONFIG_GAINED = "the device did not have such a field"
-    CONFIG = "the device says something else"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One difference.
-
-    :param device: the device's id.
-    :param name: of what changed, as an :class:`Allowance` names it: ``"VIRTIO_NET_F_MRG_RXBUF"``, ``"queues"``,
-        ``"queues.rx0"``, ``"config.mtu"``, ``"transport"`` …
-    :param before: the value before; a feature's in the words of :func:`feature_state`; None for none.
-    :param now: the value now.
-    :param allowance: what allows it, if anything does.
-    """
-
-    device: str
-    kind: Kind
-    name: str
-    before: ConfigValue | None
-    now: ConfigValue | None
-    cause: Cause
-    effect: Effect = Effect.CHANGED
-    allowance: Allowance | None = None
-
-    @property
-    def allowed(self) -> bool:
-        """Whether an allowance covers it: to be shown, and no failure."""
-        return self.allowance is not None
-
-    @property
-    def gravity(self) -> int:
-        """Its place among changes, 0 for the gravest."""
-        return list(Effect).index(self.effect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +75,12 @@ def differences(before: Profile, now: Profile, allowed: Sequence[Allowance] = ()
     return tuple(
         replace(change, allowance=_covering(allowances, change))
         for id in _joined(before.devices, now.devices)
-        for change in sorted(
-            _device(id, before.devices.get(id), now.devices.get(id)), key=lambda change: change.gravity
-        )
+        for change in _gravest_first(_device(id, before.devices.get(id), now.devices.get(id)))
     )
+
+
+def _gravest_first(changes: Iterable[Change]) -> list[Change]:
+    return sorted(changes, key=lambda change: change.gravity)
 
 
 def _covering(allowances: Iterable[Allowance], change: Change) -> Allowance | None:
@@ -325,26 +243,26 @@ def _protocol_feature(id: str, name: str, effect: Effect) -> Change:
 def _queues(id: str, before: Sequence[QueueProfile], now: Sequence[QueueProfile]) -> Iterator[Change]:
     if not before or not now:
         return
-    counts = len(before), len(now)
-    sizes = {queue.name: queue.size for queue in before}, {queue.name: queue.size for queue in now}
-    names: Iterable[str] = _joined(*sizes)
-    if counts[0] != counts[1]:
-        yield Change(
-            device=id, kind=Kind.QUEUE_COUNT, name="queues", before=counts[0], now=counts[1], cause=Cause.QUEUES
-        )
+    sizes, new_sizes = ({queue.name: queue.size for queue in queues} for queues in (before, now))
+    names = _joined(sizes, new_sizes)
+    if len(sizes) != len(new_sizes):
+        yield _queue_count(id, len(sizes), len(new_sizes))
         # That some have come or gone is said with their number.
-        names = (name for name in names if name in sizes[0] and name in sizes[1])
-    for name in names:
-        size, new_size = sizes[0].get(name), sizes[1].get(name)
-        if size != new_size:
-            yield Change(
-                device=id,
-                kind=Kind.QUEUE_SIZE,
-                name=f"queues.{name}",
-                before=size,
-                now=new_size,
-                cause=_size_cause(size, new_size),
-            )
+        names = tuple(name for name in names if name in sizes and name in new_sizes)
+    yield from (
+        _queue(id, name, sizes.get(name), new_sizes.get(name))
+        for name in names
+        if sizes.get(name) != new_sizes.get(name)
+    )
+
+
+def _queue_count(id: str, before: int, now: int) -> Change:
+    return Change(device=id, kind=Kind.QUEUE_COUNT, name="queues", before=before, now=now, cause=Cause.QUEUES)
+
+
+def _queue(id: str, name: str, before: int | None, now: int | None) -> Change:
+    cause = _size_cause(before, now)
+    return Change(device=id, kind=Kind.QUEUE_SIZE, name=f"queues.{name}", before=before, now=now, cause=cause)
 
 
 def _size_cause(before: int | None, now: int | None) -> Cause:
@@ -356,9 +274,10 @@ def _size_cause(before: int | None, now: int | None) -> Cause:
 
 
 def _config(id: str, before: DeviceProfile, now: DeviceProfile) -> Iterator[Change]:
-    fields = _joined(before.config, now.config) if before.config and now.config else ()
-    for field in fields:
-        value, new_value = before.config.get(field), now.config.get(field)
-        if value != new_value:
-            cause = Cause.CONFIG_GAINED if value is None else Cause.CONFIG_LOST if new_value is None else Cause.CONFIG
-            yield Change(device=id, kind=Kind.CONFIG, name=f"config.{field}", before=value, now=new_value, cause=cause)
+    if not before.config or not now.config:
+        return
+    for field in _joined(before.config, now.config):
+        was, is_ = before.config.get(field), now.config.get(field)
+        if was != is_:
+            cause = Cause.CONFIG_GAINED if was is None else Cause.CONFIG_LOST if is_ is None else Cause.CONFIG
+            yield Change(device=id, kind=Kind.CONFIG, name=f"config.{field}", before=was, now=is_, cause=cause)
