@@ -6,16 +6,19 @@ gone when the block ends; must not know fixtures.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 import pytest
 
-from pytest_virtio.errors import MissingError, UsageError, VirtioAssertionError
+from pytest_virtio.errors import MissingError, NotSupportedError, UsageError, VirtioAssertionError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.handle.progress import explain_stalls
 from pytest_virtio.launch import launch
+from pytest_virtio.plugin.axes import KEYWORDS, Variant
 from pytest_virtio.plugin.carried import carry
 from pytest_virtio.plugin.lint import check
 from pytest_virtio.plugin.session import VirtioSession, is_scripted
@@ -44,12 +47,37 @@ class VirtioFactory:
         """
         return _Block(self._session, self._qemu, self._session.spec(devices, options))
 
+    def of_variant(self, variant: Variant, devices: Sequence[Any], options: dict[str, Any]) -> _Block:
+        """The same for one variant of a test. The test is skipped when there can't be such a VM.
+
+        :raises UsageError: at once, when the declaration can't be whatever the variant.
+        """
+        with _skipping(self._session, varied=bool(variant)):
+            spec = self._session.spec(*self._varied(variant, devices, options))
+        return _Block(self._session, self._qemu, spec, varied=bool(variant))
+
+    def _varied(
+        self, variant: Variant, devices: Sequence[Any], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        from pytest_virtio.plugin.variants import with_kernel, with_properties
+
+        own = {point.axis: point.value for point in variant if point.axis in KEYWORDS}
+        kernel = own.pop("kernel", None)
+        # Guest and machine have come through the fixtures of these names, which the user may override.
+        options = {**own, **options}
+        if kernel is not None:
+            options["guest"] = with_kernel(options["guest"] or self._session.default_guest, kernel)
+        if not any(point.axis not in KEYWORDS for point in variant):
+            return tuple(devices), options
+        known = self._session.capabilities(str(self._qemu))
+        return with_properties(devices, variant, known, options.get("transport", "pci")), options
+
 
 class _Block:
     """One VM's ``with`` block."""
 
-    def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any) -> None:
-        self._session, self._qemu, self._spec = session, qemu, spec
+    def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any, *, varied: bool = False) -> None:
+        self._session, self._qemu, self._spec, self._is_varied = session, qemu, spec, varied
         self._virtio: Virtio | None = None
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -66,13 +94,8 @@ class _Block:
         """
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
-        try:
+        with _skipping(self._session, varied=self._is_varied):
             running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
-        except MissingError as error:
-            if self._session.settings.missing != "skip":
-                raise
-            # The skip belongs to the test, wherever the VM was asked for.
-            raise pytest.skip.Exception(str(error), _use_item_location=True) from None
         try:
             virtio = self._virtio = Virtio(running)
             self._session.add(virtio)
@@ -105,6 +128,18 @@ class _Block:
         """What is wrong with a VM though nothing has failed."""
         linted = self._session.settings.lint and self._session.is_of_the_body(virtio)
         return _unheard_stall(virtio) or (_breach(virtio) if linted else None)
+
+
+@contextmanager
+def _skipping(session: VirtioSession, *, varied: bool) -> Iterator[None]:
+    """Skip the test for what is missing, where the user says so, and for a combination of a matrix that can't be."""
+    try:
+        yield
+    except (MissingError, NotSupportedError) as error:
+        if not (varied if isinstance(error, NotSupportedError) else session.settings.missing == "skip"):
+            raise
+        # The skip belongs to the test, wherever the VM was asked for.
+        raise pytest.skip.Exception(str(error), _use_item_location=True) from None
 
 
 def _unheard_stall(virtio: Virtio) -> VirtioAssertionError | None:

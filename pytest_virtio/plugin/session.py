@@ -13,7 +13,7 @@ import pytest
 from pytest_virtio.errors import MissingError, VirtioError
 from pytest_virtio.plugin import qemus
 from pytest_virtio.plugin.makers import concerns, setting_up
-from pytest_virtio.plugin.options import Settings
+from pytest_virtio.plugin.options import GivenQemu, Settings
 
 if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
@@ -44,21 +44,21 @@ class VirtioSession:
         self._choices: dict[str, None] = {}
         self._missing: dict[str, str] = {}
         self._announced: set[str] = set()
-        self._qemu_ids: list[str] = []
+        self._qemu_ids: dict[tuple[GivenQemu, ...], list[str]] = {}
 
     @property
     def default_guest(self) -> str:
         """The guest of tests that name none."""
         return self.settings.guest or "scripted"
 
-    def qemu_ids(self) -> list[str]:
+    def qemu_ids(self, given: tuple[GivenQemu, ...]) -> list[str]:
         """What test ids call the QEMUs that were given; asks each for its version at the first call.
 
         :raises UsageError: for two that can't be told apart.
         """
-        if not self._qemu_ids:
-            self._qemu_ids = qemus.ids(self.settings.qemu, self._version)
-        return self._qemu_ids
+        if given not in self._qemu_ids:
+            self._qemu_ids[given] = qemus.ids(given, self._version)
+        return self._qemu_ids[given]
 
     def host(self, qemu: str | Path, *, halted: bool) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
@@ -70,7 +70,7 @@ class VirtioSession:
         from pytest_virtio.launch import Host
         from pytest_virtio.vm import accelerator
 
-        known = self._capabilities(str(qemu))
+        known = self.capabilities(str(qemu))
         if halted:
             # No kernel runs in it, so none need be at hand to see what it runs on.
             chosen = accelerator.for_halted(self.settings.accel)
@@ -80,7 +80,11 @@ class VirtioSession:
         self._choices.setdefault(_choice(host))
         return host
 
-    def _capabilities(self, qemu: str) -> Capabilities:
+    def capabilities(self, qemu: str) -> Capabilities:
+        """What the QEMU that a name or path stands for can do.
+
+        :raises MissingError: when it is not there, not executable or not a QEMU.
+        """
         from pytest_virtio.vm import capabilities
 
         if qemu in self._missing:
@@ -96,7 +100,7 @@ class VirtioSession:
 
     def _version(self, qemu: str) -> str | None:
         try:
-            return self._capabilities(qemu).version
+            return self.capabilities(qemu).version
         except (VirtioError, OSError):
             # Its tests will say so.
             return None
