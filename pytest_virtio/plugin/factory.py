@@ -6,7 +6,7 @@ gone when the block ends; must not know fixtures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,11 @@ from pytest_virtio.errors import MissingError, NotSupportedError, UsageError, Vi
 from pytest_virtio.handle import Virtio
 from pytest_virtio.handle.progress import explain_stalls
 from pytest_virtio.launch import launch
-from pytest_virtio.plugin.axes import KEYWORDS, Variant
 from pytest_virtio.plugin.carried import carry
 from pytest_virtio.plugin.lint import check
 from pytest_virtio.plugin.session import VirtioSession, is_scripted
 
-__all__ = ("VirtioFactory",)
+__all__ = ("VirtioFactory", "skipping")
 
 _WORTH_A_REPORT = (Exception, pytest.fail.Exception, SystemExit)
 _NO_FAILURE = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
@@ -47,37 +46,12 @@ class VirtioFactory:
         """
         return _Block(self._session, self._qemu, self._session.spec(devices, options))
 
-    def of_variant(self, variant: Variant, devices: Sequence[Any], options: dict[str, Any]) -> _Block:
-        """The same for one variant of a test. The test is skipped when there can't be such a VM.
-
-        :raises UsageError: at once, when the declaration can't be whatever the variant.
-        """
-        with _skipping(self._session, varied=bool(variant)):
-            spec = self._session.spec(*self._varied(variant, devices, options))
-        return _Block(self._session, self._qemu, spec, varied=bool(variant))
-
-    def _varied(
-        self, variant: Variant, devices: Sequence[Any], options: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        from pytest_virtio.plugin.variants import with_kernel, with_properties
-
-        own = {point.axis: point.value for point in variant if point.axis in KEYWORDS}
-        kernel = own.pop("kernel", None)
-        # Guest and machine have come through the fixtures of these names, which the user may override.
-        options = {**own, **options}
-        if kernel is not None:
-            options["guest"] = with_kernel(options["guest"] or self._session.default_guest, kernel)
-        if not any(point.axis not in KEYWORDS for point in variant):
-            return tuple(devices), options
-        known = self._session.capabilities(str(self._qemu))
-        return with_properties(devices, variant, known, options.get("transport", "pci")), options
-
 
 class _Block:
     """One VM's ``with`` block."""
 
-    def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any, *, varied: bool = False) -> None:
-        self._session, self._qemu, self._spec, self._is_varied = session, qemu, spec, varied
+    def __init__(self, session: VirtioSession, qemu: str | Path, spec: Any) -> None:
+        self._session, self._qemu, self._spec = session, qemu, spec
         self._virtio: Virtio | None = None
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -94,7 +68,7 @@ class _Block:
         """
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
-        with _skipping(self._session, varied=self._is_varied):
+        with skipping(self._session):
             running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
         try:
             virtio = self._virtio = Virtio(running)
@@ -131,8 +105,11 @@ class _Block:
 
 
 @contextmanager
-def _skipping(session: VirtioSession, *, varied: bool) -> Iterator[None]:
-    """Skip the test for what is missing, where the user says so, and for a combination of a matrix that can't be."""
+def skipping(session: VirtioSession, *, varied: bool = False) -> Iterator[None]:
+    """Skip the test for what is missing, where the user says so, and for a combination of a matrix that can't be.
+
+    :param varied: whether there is a matrix.
+    """
     try:
         yield
     except (MissingError, NotSupportedError) as error:

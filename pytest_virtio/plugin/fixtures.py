@@ -6,6 +6,7 @@ Responsible for scopes, for what each fixture gives and for its parameters; must
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ def virtio_factory(pytestconfig: pytest.Config, virtio_qemu: str | Path) -> Virt
 @pytest.fixture
 def virtio(
     request: pytest.FixtureRequest,
+    virtio_qemu: str | Path,
     virtio_factory: VirtioFactory,
     virtio_devices: Sequence[Any],
     virtio_guest: Any,
@@ -98,9 +100,16 @@ def virtio(
     virtio_variant: Variant,
 ) -> Iterator[Virtio]:
     """The VM that the test's marker declares, its guest up and its devices at DRIVER_OK; gone after the test."""
+    from pytest_virtio.plugin.factory import skipping
+    from pytest_virtio.plugin.variants import varied
+
     check_seen(request.node)
+    session = virtio_session(request.config)
     options = {**marked(request.node).options, "guest": virtio_guest, "machine": virtio_machine}
     if not virtio_devices:
         raise UsageError("no virtio device is declared: put @pytest.mark.virtio(Net(), …) on the test")
-    with virtio_factory.of_variant(virtio_variant, virtio_devices, options) as handle:
+    with ExitStack() as stack:
+        with skipping(session, varied=bool(virtio_variant)):
+            devices, options = varied(virtio_variant, virtio_devices, options, session, virtio_qemu)
+            handle = stack.enter_context(virtio_factory(*devices, **options))
         yield handle

@@ -6,38 +6,59 @@ declares the property itself keeps its own value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from pytest_virtio.declare.devices import Declaration, assign_ids
 from pytest_virtio.declare.guests import Guest, Linux, guest_named
 from pytest_virtio.declare.spec import TRANSPORTS
 from pytest_virtio.errors import MissingError, NotSupportedError, UnknownNameError, UsageError
 from pytest_virtio.plugin.axes import KEYWORDS, Point, Variant
+from pytest_virtio.plugin.session import VirtioSession
 from pytest_virtio.vm.capabilities import Capabilities
 from pytest_virtio.vm.resolve import properties_of
 
-__all__ = ("check_axis", "has_kernel", "is_property", "with_kernel", "with_properties")
+__all__ = ("check_axis", "has_kernel", "is_property", "varied")
 
 
-def with_properties(
-    devices: Sequence[Declaration], variant: Variant, known: Capabilities, transport: str
+def varied(
+    variant: Variant, devices: Sequence[Any], options: Mapping[str, Any], session: VirtioSession, qemu: str | Path
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Devices and options of one variant of a test.
+
+    :param options: of the marker, with guest and machine as the fixtures of these names have them.
+    :raises NotSupportedError: when the combination can't be.
+    :raises MissingError: when this QEMU lacks what is varied.
+    """
+    own = {point.axis: point.value for point in variant if point.axis in KEYWORDS}
+    kernel = own.pop("kernel", None)
+    chosen = {**own, **options}
+    if kernel is not None:
+        chosen["guest"] = _with_kernel(chosen["guest"] or session.default_guest, kernel)
+    properties = [point for point in variant if point.axis not in KEYWORDS]
+    if not properties or not _are_declared(devices):
+        return tuple(devices), chosen
+    known = session.capabilities(str(qemu))
+    return _with_properties(devices, properties, known, chosen.get("transport", "pci")), chosen
+
+
+def _with_properties(
+    devices: Sequence[Declaration], points: Iterable[Point], known: Capabilities, transport: str
 ) -> tuple[Declaration, ...]:
-    """The devices with the variant's properties set on those that have them.
+    """The devices with these properties set on those that have them.
 
     :raises NotSupportedError: when none has one by this transport, or none has one that the run's option varies.
     :raises MissingError: when no device of this QEMU has one that the author varies.
     """
-    if not _are_declared(devices):
-        return tuple(devices)
     devices = assign_ids(tuple(devices))
-    for point in variant:
-        if point.axis not in KEYWORDS:
-            devices = _with_property(devices, point, known, transport)
+    for point in points:
+        devices = _with_property(devices, point, known, transport)
     return devices
 
 
-def with_kernel(guest: str | Guest, kernel: object) -> Guest:
+def _with_kernel(guest: str | Guest, kernel: object) -> Guest:
     """The guest, booted by another kernel.
 
     :raises NotSupportedError: when it boots none.
