@@ -5,7 +5,8 @@ Responsible for naming what can go wrong and for carrying the evidence; it must 
 VirtioError
 ├── UsageError                  what the user wrote can't work (also a ValueError)
 │   ├── UnknownNameError        a name that nothing answers to; carries the names that exist
-│   └── NotSupportedError       asked for by a right name, but not in this version or not on this device
+│   ├── NotSupportedError       asked for by a right name, but not in this version or not on this device
+│   └── BaselineError           a file of a negotiation profile that can't be read, or written, as it is
 ├── MissingError                this machine lacks a QEMU, kernel, module or device type (``--virtio-missing``)
 ├── ReplyError                  a QMP reply lacks a key that every QEMU sends
 ├── MonitorError                the QMP conversation
@@ -40,6 +41,7 @@ __all__ = (
     "UsageError",
     "UnknownNameError",
     "NotSupportedError",
+    "BaselineError",
     "MissingError",
     "ReplyError",
     "MonitorError",
@@ -92,6 +94,19 @@ class UnknownNameError(UsageError):
 
 class NotSupportedError(UsageError):
     """The thing asked for exists, but not here: the message says where it does."""
+
+
+class BaselineError(UsageError):
+    """A file of a negotiation profile that can't be read as one, or not be written.
+
+    :param path: the file.
+    :param what: what is wrong with it, the place in it first: ``"line 12: …"``, ``"devices.net0.type: …"``.
+    :param remedy: a sentence that ends the message: mostly the command that makes the file anew.
+    """
+
+    def __init__(self, path: object, what: str, remedy: str = "") -> None:
+        self.path, self.what = path, what
+        super().__init__(f"{path}: {what.rstrip('.')}." + (f" {remedy}" if remedy else ""))
 
 
 class MissingError(VirtioError):

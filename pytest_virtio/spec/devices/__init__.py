@@ -6,9 +6,11 @@ constants are imported from the module of their type: ``from pytest_virtio.spec.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pytest_virtio.errors import UnknownNameError
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.devices.balloon import BALLOON, BalloonFeature
 from pytest_virtio.spec.devices.blk import BLK, BlkFeature
@@ -82,6 +84,7 @@ __all__ = (
     "SoundFeature",
     "VsockFeature",
     "device_type",
+    "device_type_named",
 )
 
 _WITH_MODULE = (
@@ -98,3 +101,15 @@ DEVICE_TYPES: Mapping[int, DeviceType] = MappingProxyType(
 def device_type(id: int) -> DeviceType:
     """Return the device type of an id; one that nobody knows gets a generic name and no bits of its own."""
     return DEVICE_TYPES.get(id) or DeviceType(id, f"device-{id}", f"device of unknown type {id}")
+
+
+def device_type_named(name: str) -> DeviceType:
+    """Return the device type of a short name, as :func:`device_type` gives them: ``"net"``, ``"device-47"``.
+
+    :raise UnknownNameError: there is none, naming near ones.
+    """
+    by_name = {device.name: device for device in DEVICE_TYPES.values()}
+    unnamed = re.fullmatch(r"device-([1-9][0-9]{0,8})", name, re.ASCII)
+    if name not in by_name and not unnamed:
+        raise UnknownNameError("device type", name, by_name)
+    return by_name[name] if not unnamed else device_type(int(unnamed[1]))
