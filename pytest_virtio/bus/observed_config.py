@@ -32,6 +32,7 @@ QUERY_ECAM: Final[Command] = ("qom-get", {"path": "/machine/q35", "property": "M
 11.1)."""
 UNMAPPED: Final = (1 << 64) - 1
 PORT_WORDS_AT_ONCE: Final = 30
+_WINDOWS: Final = (CapabilityType.COMMON_CFG, CapabilityType.DEVICE_CFG)
 
 ReadWords = Callable[[Sequence[tuple[PciAddress, int]]], list[int]]
 """Reads words of 4 bytes, each by its function and its offset, a multiple of 4."""
@@ -53,9 +54,10 @@ def word_reader(
 
 
 def configurations(words: ReadWords, functions: Sequence[PciAddress]) -> dict[PciAddress, bytes]:
-    """Of each function's 256 bytes of configuration space what tells how it interrupts: the command and status
-    registers, the first word of each capability, and two more of MSI-X and of virtio's common configuration; the rest
-    is 0. It takes a conversation for each capability of the function that has the most."""
+    """Of each function's 256 bytes of configuration space what tells how it interrupts and where its windows are: the
+    command and status registers, the first word of each capability, and three more of MSI-X and of virtio's common and
+    device-specific configuration; the rest is 0. It takes a conversation for each capability of the function that has
+    the most."""
     found = {function: bytearray(CONFIG_BYTES) for function in functions}
     _fill(words, found, dict.fromkeys(functions, (Config.COMMAND.offset, Config.CAPABILITIES.offset)))
     seen: dict[PciAddress, set[int]] = {function: set() for function in functions}
@@ -67,13 +69,13 @@ def configurations(words: ReadWords, functions: Sequence[PciAddress]) -> dict[Pc
             seen[function].add(place)
             at[function] = found[function][place + 1] & 0xFC
     located = {f: [place for place in seen[f] if _tells_a_place(config[place:])] for f, config in found.items()}
-    _fill(words, found, {f: [place + more for place in places for more in (4, 8)] for f, places in located.items()})
+    _fill(words, found, {f: [place + more for place in places for more in (4, 8, 12)] for f, places in located.items()})
     return {function: bytes(config) for function, config in found.items()}
 
 
 def _tells_a_place(capability: bytearray) -> bool:
-    is_common = capability[0] == CAPABILITY_ID and capability[3] == CapabilityType.COMMON_CFG
-    return is_common or capability[0] == MSIX_ID
+    is_window = capability[0] == CAPABILITY_ID and capability[3] in _WINDOWS
+    return is_window or capability[0] == MSIX_ID
 
 
 def _fill(words: ReadWords, found: Mapping[PciAddress, bytearray], wanted: Mapping[PciAddress, Sequence[int]]) -> None:

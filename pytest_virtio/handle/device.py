@@ -17,6 +17,7 @@ from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.backend import VhostBackend
 from pytest_virtio.handle.conformance import broken_rules
+from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.queue import VirtioQueue
 from pytest_virtio.handle.wire import DeviceWire, device_wire
 from pytest_virtio.introspect.properties import offering_properties
@@ -25,6 +26,7 @@ from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 from pytest_virtio.model.features import Features
 from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
+from pytest_virtio.model.profile import DeviceProfile
 from pytest_virtio.model.queue import VirtioQueueElement
 from pytest_virtio.model.status import VhostStatus, VirtioInfo, VirtioStatus
 from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
@@ -163,6 +165,14 @@ class VirtioDevice:
         rows = self._sides(self.status())
         known = self._properties([row.feature for row in rows if not row.offered])
         return tuple(replace(row, option=known.get(row.feature, "")) for row in rows)
+
+    def profile(self) -> DeviceProfile:
+        """What was negotiated, and what the device shows, as far as it stays the same from run to run. Asking does not
+        disturb it, and raises what :meth:`.Virtio.profile` does.
+
+        :raises NotSupportedError: when the device was unplugged, saying so.
+        """
+        return self._plugged(lambda: profile(self._running, [self.id], QUERY_SECONDS)).devices[self.id]
 
     def _sides(self, status: VirtioStatus) -> tuple[FeatureNegotiation, ...]:
         return negotiation(status, self._by_backend)

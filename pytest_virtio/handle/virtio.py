@@ -15,8 +15,10 @@ from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle import dump
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.device import VirtioDevice
+from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.vm import Vm
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
+from pytest_virtio.model.profile import Profile
 
 __all__ = ("Virtio",)
 
@@ -66,6 +68,16 @@ class Virtio:
         if guest is None:
             raise NotSupportedError("no guest runs in this VM: it was declared with boot=False")
         return guest
+
+    def profile(self) -> Profile:
+        """What was negotiated, and what the devices show, as far as it stays the same from run to run. Asking does not
+        disturb them.
+
+        :raises DisturbingQueryError: where a queue's size can't be had without; a witness (``wire=True``) tells it.
+        :raises MonitorTimeoutError: when QEMU doesn't answer in time.
+        :raises QemuExitedError: when it is gone.
+        """
+        return profile(self._running, list(self._devices), QUERY_SECONDS)
 
     def report(self, seconds: float = dump.DUMP_SECONDS) -> tuple[dump.Section, ...]:
         """The failure report in its sections. Asking does not disturb the VM; it never raises and ends in time.

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pytest_virtio import qapi
-from pytest_virtio.bus.config_space import PciAddress
 from pytest_virtio.bus.find import find_mmio
-from pytest_virtio.bus.observed_config import QUERY_ECAM, configurations, word_reader
 from pytest_virtio.bus.observed_interrupts import interrupt_of_mmio, interrupts_of_pci
-from pytest_virtio.errors import CommandError, VirtioError
+from pytest_virtio.errors import VirtioError
 from pytest_virtio.introspect.calm import Calm
-from pytest_virtio.introspect.query import Place, raised
+from pytest_virtio.introspect.functions import configured_functions
+from pytest_virtio.introspect.query import Place
 from pytest_virtio.model.interrupt import Interrupt
-from pytest_virtio.model.pci import PciFunction
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.monitor import Qmp
@@ -60,22 +57,11 @@ def interrupts(
 def _on_pci(
     calm: Calm, qmp: Qmp, wire: Qtest, wanted: Mapping[str, Sequence[int]], deadline: Deadline
 ) -> Iterator[tuple[Place, Interrupt]]:
-    pci, ecam = qmp.execute_all([(qapi.QUERY_PCI, None), QUERY_ECAM], deadline.remaining())
-    functions = qapi.parse_pci(raised(pci))
-    words = word_reader(wire, functions, None if isinstance(ecam, CommandError) else raised(ecam), ports=calm.idle)
-    by_id = {function.qdev_id: function for function in functions if function.qdev_id}
-    here = {path: by_id[id] for path in wanted if (id := VirtioInfo(path, "").id) in by_id}
-    if words is None:
-        return
-    select = calm.wait(Deadline.after(0))
-    configs = configurations(words, [_at(function) for function in here.values()])
-    for path, function in here.items():
-        for queue, told in interrupts_of_pci(wire, function, configs[_at(function)], wanted[path], select=select):
+    found = list(configured_functions(qmp, wire, calm, wanted, deadline))
+    select = bool(found) and calm.wait(Deadline.after(0))
+    for path, function, config in found:
+        for queue, told in interrupts_of_pci(wire, function, config, wanted[path], select=select):
             yield (path, queue), told
-
-
-def _at(function: PciFunction) -> PciAddress:
-    return PciAddress(function.bus, function.slot, function.function)
 
 
 def _on_mmio(

@@ -16,7 +16,7 @@ from pytest_virtio import qapi
 from pytest_virtio.errors import CommandError, DisturbingQueryError, UnknownNameError, VirtioError
 from pytest_virtio.introspect.history import Polled
 from pytest_virtio.introspect.query import Place, Queries, raised
-from pytest_virtio.introspect.quirks import is_vhost_type, survives_queries
+from pytest_virtio.introspect.quirks import asks_backend_for_config, is_vhost_type, survives_queries
 from pytest_virtio.introspect.ram import GuestRam, QemuProcess, Ram
 from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.rings import element_in_ram, has_indices, queue_in_ram, ring_in_ram
@@ -171,6 +171,10 @@ class Introspector:
             no witness.
         """
         return raised(self._vhost_queues([(path, queue)], Deadline.after(timeout))[path, queue])
+
+    def holds_config(self, path: str) -> bool:
+        """Whether the device's configuration may be read: QEMU has it, and asks no backend that may say nothing."""
+        return not asks_backend_for_config(self._type(path))
 
     def ram(self, timeout: float) -> GuestRam:
         """The guest's RAM as it lies now."""

@@ -32,7 +32,7 @@ class FeatureProfile:
 
 @dataclass(frozen=True, slots=True)
 class QueueProfile:
-    """A virtqueue: by its name in the specification, and its size as it was set up; 0 for one that was not."""
+    """A virtqueue: by our short name of it, ``"rx0"``, and its size as it was set up; 0 for one that was not."""
 
     name: str
     size: int

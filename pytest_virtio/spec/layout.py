@@ -67,6 +67,11 @@ class Layout:
         return sum(field.width for field in _fields(cls).values())
 
     @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Its fields, in their order."""
+        return tuple(_fields(cls))
+
+    @classmethod
     def offset(cls, field: str) -> int:
         """Where a field begins, in bytes.
 
