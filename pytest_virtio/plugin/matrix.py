@@ -6,7 +6,8 @@ must not know how an axis is written or what a variant does to a VM.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,9 +66,11 @@ def check_seen(item: pytest.Item) -> None:
 
     :raises UsageError: naming the remedy.
     """
-    if _VARIANT in getattr(getattr(item, "callspec", None), "params", {}):
-        return
-    if marked(item).matrix or _axes(item, virtio_session(item.config)):
+    import unittest
+
+    unit = isinstance(item, pytest.Function) and item.cls is not None and issubclass(item.cls, unittest.TestCase)
+    seen = qemus.is_ours(item, "virtio") and not unit
+    if not seen and (marked(item).matrix or virtio_session(item.config).settings.matrix):
         raise UsageError(
             "pytest could not see before the run that a matrix concerns this test. If it asks by "
             'request.getfixturevalue(), add @pytest.mark.usefixtures("virtio"); a unittest.TestCase takes no matrix'
@@ -78,12 +81,9 @@ def _vary(metafunc: pytest.Metafunc) -> None:
     test = metafunc.definition
     if not qemus.is_ours(test, "virtio") or not qemus.is_ours(test, _VARIANT):
         return
-    try:
+    with _naming(test):
         axes = _axes(test, virtio_session(metafunc.config))
         runs = _without_idle_kernels(variants(axes), test) if axes else []
-    except UsageError as error:
-        path, line, name = test.location
-        raise UsageError(f"{path}:{(line or 0) + 1}: {name}: {error}") from None
     if runs:
         metafunc.parametrize(_VARIANT, runs, ids=[id_of(run) for run in runs], indirect=True)
 
@@ -92,10 +92,21 @@ def _spread(metafunc: pytest.Metafunc) -> None:
     if not qemus.is_open(metafunc):
         return
     session = virtio_session(metafunc.config)
-    own = qemus.authors(_marked_qemus(metafunc.definition))
+    with _naming(metafunc.definition):
+        own = qemus.authors(_marked_qemus(metafunc.definition))
     if own or len(session.settings.qemu) > 1:
         given = own or session.settings.qemu
         metafunc.parametrize("virtio_qemu", given, ids=session.qemu_ids(given), indirect=True)
+
+
+@contextmanager
+def _naming(test: pytest.Item) -> Iterator[None]:
+    """Let an error say where the test is, for pytest doesn't of one at collection."""
+    try:
+        yield
+    except UsageError as error:
+        path, line, name = test.location
+        raise UsageError(f"{path}:{(line or 0) + 1}: {name}: {error}") from None
 
 
 def _marked_qemus(test: pytest.Item) -> object:
