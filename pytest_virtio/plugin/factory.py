@@ -88,6 +88,7 @@ class _Block:
             return
         unheard = None
         try:
+            self._session.about_to_end(virtio)
             unheard = self._unheard(virtio) if error is None else None
             failure = error or unheard
             if isinstance(failure, _WORTH_A_REPORT) and not isinstance(failure, _NO_FAILURE):

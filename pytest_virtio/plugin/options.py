@@ -139,7 +139,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse what can't be before anything is collected."""
     config.addinivalue_line("markers", _MARKER)
-    Settings.from_config(config)
+    settings = Settings.from_config(config)
+    if settings.compare:
+        from pytest_virtio.plugin.compare import Compare
+
+        config.pluginmanager.register(Compare(settings.qemu), "virtio-compare")
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:

@@ -15,7 +15,7 @@ import pytest
 from pytest_virtio.errors import UsageError
 from pytest_virtio.plugin.options import GivenQemu, given_qemus
 
-__all__ = ("authors", "ids", "is_open", "is_ours", "is_spread", "known_for", "takes_the_runs")
+__all__ = ("authors", "id_of", "ids", "is_open", "is_ours", "is_spread", "known_for", "side_of", "takes_the_runs")
 
 _NAME = "virtio_qemu"
 _OURS = "pytest_virtio."
@@ -72,6 +72,18 @@ def is_open(metafunc: pytest.Metafunc) -> bool:
 def is_spread(item: pytest.Item) -> bool:
     """Whether a test was parametrised by QEMU here, and not by its author."""
     return isinstance(_parameter(item), GivenQemu)
+
+
+def side_of(item: pytest.Item, given: Sequence[GivenQemu]) -> int | None:
+    """Which of the run's QEMUs a test is on, from 0; None where its author has chosen one."""
+    parameter = _parameter(item)
+    return given.index(parameter) if isinstance(parameter, GivenQemu) and parameter in given else None
+
+
+def id_of(item: pytest.Item) -> str:
+    """What the id of a test that was parametrised by QEMU here calls it: it comes last."""
+    name: str = item.callspec._idlist[-1]  # type: ignore[attr-defined]  # of a function that has parameters
+    return name
 
 
 def takes_the_runs(item: pytest.Item) -> bool:

@@ -129,8 +129,15 @@ class VirtioSession:
         """A VM has started; it is of the fixtures that are being set up now."""
         self._living.append(_Living(virtio, setting_up(self._config)))
 
+    def about_to_end(self, virtio: Virtio) -> None:
+        """A VM still runs, and will not much longer."""
+        if self.settings.compare and self.is_of_the_body(virtio):
+            from pytest_virtio.plugin.compare import keep_profile
+
+            keep_profile(self._config, virtio)
+
     def remove(self, virtio: Virtio) -> None:
-        """A VM is about to end."""
+        """A VM ends."""
         self._living = [living for living in self._living if living.virtio is not virtio]
 
     def vms_of(self, item: pytest.Item) -> list[Virtio]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def names(run: Run) -> Callable[..., list[str]]:
     return names
 
 
-def ids(matrix: dict[str, object]) -> list[str]:
+def ids(matrix: Mapping[str, object]) -> list[str]:
     return [id_of(variant) for variant in variants(authors_axes(matrix))]
 
 
