@@ -48,14 +48,16 @@ class VmSpec:
 KEYWORDS = (*(f.name for f in fields(VmSpec) if f.name != "devices"), "boot")
 
 
-def check_keywords(given: Mapping[str, object]) -> None:
+def check_keywords(given: Mapping[str, object], *also: str) -> None:
     """Refuse keywords that neither the marker nor the factory takes.
 
+    :param also: what is taken besides.
     :raises UnknownNameError: naming the near ones.
     """
+    known = (*KEYWORDS, *also)
     for name in given:
-        if name not in KEYWORDS:
-            raise UnknownNameError("keyword of virtio", name, KEYWORDS, "Device properties belong to the device.")
+        if name not in known:
+            raise UnknownNameError("keyword of virtio", name, known, "Device properties belong to the device.")
 
 
 def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> VmSpec:
@@ -85,7 +87,7 @@ def vm_spec(devices: Iterable[Declaration], options: Mapping[str, Any], defaults
 def _guest(value: str | Guest, transport: str) -> Guest:
     guest = guest_named(value)
     if isinstance(guest, Scripted) and guest.legacy and transport not in _WITH_LEGACY_INTERFACE:
-        raise UsageError(
+        raise NotSupportedError(
             f"Scripted(legacy=True): devices have no legacy interface with transport={transport!r}; "
             "write transport='pci-transitional'"
         )

@@ -36,7 +36,7 @@ from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.kernel import check_kernel
 from pytest_virtio.vm.qemu import Qemu
-from pytest_virtio.vm.resolve import check_introspection, check_machine, resolve
+from pytest_virtio.vm.resolve import check_introspection, check_machine, check_transport, resolve
 
 __all__ = ("launch",)
 
@@ -51,6 +51,7 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
     """
     check_introspection(host.known)
     check_machine(host.known, spec.machine)
+    check_transport(spec.machine, spec.transport)
     devices = tuple(resolve(_with_format(d), host.known, spec.transport) for d in spec.devices)
     check_kernel(spec.devices)
     deadline = Deadline.after(spec.timeout)

@@ -15,6 +15,7 @@ from pytest_virtio.errors import UnknownNameError
 from pytest_virtio.model.feature_state import FEATURE_STATES
 from pytest_virtio.model.profile import ConfigValue, DeviceProfile, Profile
 from pytest_virtio.spec.devices import device_type_named
+from pytest_virtio.spec.devices.config import CONFIGS
 from pytest_virtio.spec.features import FEATURE_BITS
 from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 
@@ -86,7 +87,11 @@ def _known(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def _fields(found: Iterable[DeviceProfile]) -> Iterator[str]:
-    return (f"config.{field}" for device in found for field in device.config)
+    """Those that are there, and those that such a device can have: an allowance outlives the QEMU that needed it."""
+    for device in found:
+        config = CONFIGS.get(device_type_named(device.type).id)
+        possible = config.layout.names() if config else ()
+        yield from (f"config.{field.rstrip('_')}" for field in (*device.config, *possible))
 
 
 def _queue(what: str, found: Iterable[DeviceProfile]) -> str:

@@ -7,17 +7,18 @@ does not use it next to nothing: whatever is heavier than pytest itself is impor
 from pytest_virtio.plugin.artifacts import pytest_sessionstart
 from pytest_virtio.plugin.assertions import pytest_assertrepr_compare
 from pytest_virtio.plugin.fixtures import (
-    pytest_generate_tests,
     virtio,
     virtio_devices,
     virtio_factory,
     virtio_guest,
     virtio_machine,
     virtio_qemu,
+    virtio_variant,
 )
 from pytest_virtio.plugin.lint import pytest_runtest_call
 from pytest_virtio.plugin.makers import pytest_fixture_setup
 from pytest_virtio.plugin.marker import pytest_runtest_setup
+from pytest_virtio.plugin.matrix import pytest_generate_tests
 from pytest_virtio.plugin.options import pytest_addoption, pytest_configure
 from pytest_virtio.plugin.reports import pytest_runtest_makereport
 from pytest_virtio.plugin.summary import (
@@ -36,6 +37,7 @@ __all__ = (
     "virtio_guest",
     "virtio_machine",
     "virtio_qemu",
+    "virtio_variant",
     # Hooks
     "pytest_addoption",
     "pytest_assertrepr_compare",

@@ -6,13 +6,15 @@ gone when the block ends; must not know fixtures.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 import pytest
 
-from pytest_virtio.errors import MissingError, UsageError, VirtioAssertionError
+from pytest_virtio.errors import MissingError, NotSupportedError, UsageError, VirtioAssertionError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.handle.progress import explain_stalls
 from pytest_virtio.launch import launch
@@ -20,7 +22,7 @@ from pytest_virtio.plugin.carried import carry
 from pytest_virtio.plugin.lint import check
 from pytest_virtio.plugin.session import VirtioSession, is_scripted
 
-__all__ = ("VirtioFactory",)
+__all__ = ("VirtioFactory", "skipping")
 
 _WORTH_A_REPORT = (Exception, pytest.fail.Exception, SystemExit)
 _NO_FAILURE = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
@@ -66,13 +68,8 @@ class _Block:
         """
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
-        try:
+        with skipping(self._session):
             running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
-        except MissingError as error:
-            if self._session.settings.missing != "skip":
-                raise
-            # The skip belongs to the test, wherever the VM was asked for.
-            raise pytest.skip.Exception(str(error), _use_item_location=True) from None
         try:
             virtio = self._virtio = Virtio(running, self._session.baselines)
             self._session.add(virtio)
@@ -91,6 +88,7 @@ class _Block:
             return
         unheard = None
         try:
+            self._session.about_to_end(virtio)
             unheard = self._unheard(virtio) if error is None else None
             failure = error or unheard
             if isinstance(failure, _WORTH_A_REPORT) and not isinstance(failure, _NO_FAILURE):
@@ -105,6 +103,21 @@ class _Block:
         """What is wrong with a VM though nothing has failed."""
         linted = self._session.settings.lint and self._session.is_of_the_body(virtio)
         return _unheard_stall(virtio) or (_breach(virtio) if linted else None)
+
+
+@contextmanager
+def skipping(session: VirtioSession, *, varied: bool = False) -> Iterator[None]:
+    """Skip the test for what is missing, where the user says so, and for a combination of a matrix that can't be.
+
+    :param varied: whether there is a matrix.
+    """
+    try:
+        yield
+    except (MissingError, NotSupportedError) as error:
+        if not (varied if isinstance(error, NotSupportedError) else session.settings.missing == "skip"):
+            raise
+        # The skip belongs to the test, wherever the VM was asked for.
+        raise pytest.skip.Exception(str(error), _use_item_location=True) from None
 
 
 def _unheard_stall(virtio: Virtio) -> VirtioAssertionError | None:

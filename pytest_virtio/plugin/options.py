@@ -7,16 +7,18 @@ it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from pytest_virtio.errors import UsageError
+from pytest_virtio.plugin.axes import Point, given_axis
 from pytest_virtio.plugin.baseline_files import BaselineFiles
 from pytest_virtio.plugin.baselines import AssertedBaselines
 
-__all__ = ("GivenQemu", "Settings", "pytest_addoption", "pytest_configure")
+__all__ = ("GivenQemu", "Settings", "given_qemus", "pytest_addoption", "pytest_configure")
 
 DEFAULT_QEMU = "qemu-system-x86_64"
 GUESTS = ("scripted", "firmware", "linux")
@@ -25,6 +27,7 @@ MISSING = ("error", "skip")
 KEPT = ("failed", "all")
 BASELINE = ("check", "update", "new")
 _PATHS = ("kernel", "initrd", "modules", "artifacts")
+_LISTS = ("qemu", "matrix")
 
 _OPTIONS = (
     (
@@ -44,6 +47,13 @@ _OPTIONS = (
     ("initrd", "FILE", None, "an initramfs for Linux guests; our agent is appended to it"),
     ("modules", "DIR", None, "kernel modules for Linux guests: a directory of .ko files, or one file"),
     ("machine", "NAME", None, "the machine type of tests that name none (default: what the transport needs)"),
+    (
+        "matrix",
+        "AXIS=VALUE,VALUE",
+        None,
+        "run each virtio test with each value of an axis that its marker does not settle: machine, transport, guest, "
+        "kernel, cpus, memory or a device property: transport=pci,mmio. Several axes: all combinations",
+    ),
     ("accel", "NAME", ACCELERATORS, "auto, tcg or kvm; auto takes KVM where a kernel was seen to run on it (default)"),
     ("timeout", "SECONDS", None, "how long a VM may take until it is ready (default: 60)"),
     (
@@ -66,10 +76,14 @@ _OPTIONS = (
 _PRUNE = "remove the baselines that no test of a whole run asserts any more"
 
 _LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
+_COMPARE = (
+    "run each virtio test on two QEMUs, given as --virtio-qemu takes them, and print at the end only what differs: "
+    "outcomes, and what was negotiated"
+)
 
 _MARKER = (
-    "virtio(*devices, guest, machine, transport, memory, cpus, args, boot, timeout): the VM that the `virtio` fixture "
-    "boots: device declarations such as Net(), Blk(size='64M'), and how to boot them"
+    "virtio(*devices, guest, machine, transport, memory, cpus, args, boot, timeout, matrix): the VM that the `virtio` "
+    "fixture boots: device declarations such as Net(), Blk(size='64M'), how to boot them, and what to vary"
 )
 
 
@@ -102,6 +116,10 @@ class Settings(NamedTuple):
     lint: bool = False
     artifacts: Path | None = None
     artifacts_keep: str = "failed"
+    matrix: Mapping[str, tuple[Point, ...]] = {}
+    """Axes of tests whose author has not settled them."""
+    compare: bool = False
+    """Whether the run compares its two QEMUs."""
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -109,12 +127,14 @@ class Settings(NamedTuple):
 
         :raises pytest.UsageError: for a value that can't be.
         """
-        given = {name: _value(config, name, choices) for name, _, choices, _ in _OPTIONS if name != "qemu"}
+        given = {name: _value(config, name, choices) for name, _, choices, _ in _OPTIONS if name not in _LISTS}
         known = {name: value for name, value in given.items() if value}
         paths = {name: Path(value).expanduser().absolute() for name, value in known.items() if name in _PATHS}
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
         lint = bool(config.getoption("virtio_lint") or config.getini("virtio_lint"))
-        return cls(qemu=_qemus(config), lint=lint, **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
+        compare = bool(config.getoption("virtio_compare"))
+        own = cls(qemu=_qemus(config), lint=lint, matrix=_matrix(config), compare=compare)
+        return own._replace(**{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
     @property
     def keeps_all(self) -> bool:
@@ -126,10 +146,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options and ini values."""
     group = parser.getgroup("virtio", "virtual machines and their virtio devices")
     for name, metavar, choices, text in _OPTIONS:
-        action = "append" if name == "qemu" else "store"
+        action = "append" if name in _LISTS else "store"
         option, dest = f"--virtio-{name.replace('_', '-')}", f"virtio_{name}"
         group.addoption(option, action=action, dest=dest, metavar=metavar, choices=choices, help=text)
-        if name == "qemu":
+        if name in _LISTS:
             parser.addini(f"virtio_{name}", f"{text}; one a line", type="linelist")
         else:
             parser.addini(f"virtio_{name}", text, default="")
@@ -137,6 +157,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--virtio-baseline-prune", action="store_true", dest="virtio_baseline_prune", help=_PRUNE)
     group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
     parser.addini("virtio_lint", _LINT, type="bool", default=False)
+    group.addoption("--virtio-compare", nargs=2, dest="virtio_compare", metavar=("A", "B"), help=_COMPARE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -148,6 +169,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(AssertedBaselines(config, settings.baseline), "virtio_baselines")
     config.pluginmanager.register(BaselineFiles(config), "virtio_baseline_files")
     github.register(config)
+    if settings.compare:
+        from pytest_virtio.plugin.compare import Compare
+
+        config.pluginmanager.register(Compare(settings.qemu), "virtio-compare")
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:
@@ -162,13 +187,44 @@ def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) ->
     return value
 
 
-def _qemus(config: pytest.Config) -> tuple[GivenQemu, ...]:
-    option, beside = config.getoption("virtio_qemu"), None
-    if not option and config.inipath:
-        beside = config.inipath.parent
-    given = tuple(_given_qemu(text.strip(), beside) for text in option or config.getini("virtio_qemu"))
+def given_qemus(texts: Sequence[str], beside: Path | None = None) -> tuple[GivenQemu, ...]:
+    """What several options, or lines of the ini file that is ``beside``, say.
+
+    :raises pytest.UsageError: for another form, and for one that is given twice.
+    """
+    given = tuple(_given_qemu(text.strip(), beside) for text in texts)
     _refuse_twice([qemu.label or qemu.program for qemu in given])
-    return given or Settings().qemu
+    return given
+
+
+def _listed(config: pytest.Config, name: str) -> tuple[Sequence[str], Path | None]:
+    """The values of a list, and the directory of the ini file if they are its."""
+    option = config.getoption(f"virtio_{name}")
+    beside = config.inipath.parent if not option and config.inipath else None
+    return option or config.getini(f"virtio_{name}"), beside
+
+
+def _qemus(config: pytest.Config) -> tuple[GivenQemu, ...]:
+    compared = config.getoption("virtio_compare")
+    if compared and config.getoption("virtio_qemu"):
+        raise pytest.UsageError("--virtio-compare names the two QEMUs of the run: leave out --virtio-qemu")
+    if compared:
+        return given_qemus(compared)
+    return given_qemus(*_listed(config, "qemu")) or Settings().qemu
+
+
+def _matrix(config: pytest.Config) -> dict[str, tuple[Point, ...]]:
+    texts, beside = _listed(config, "matrix")
+    axes: dict[str, tuple[Point, ...]] = {}
+    for text in texts:
+        try:
+            points = given_axis(text.strip(), beside)
+        except UsageError as error:
+            raise pytest.UsageError(f"virtio-matrix {error}") from None
+        if points[0].axis in axes:
+            raise pytest.UsageError(f"virtio-matrix {text.strip()!r}: {points[0].axis} is given twice")
+        axes[points[0].axis] = points
+    return axes
 
 
 def _given_qemu(text: str, beside: Path | None) -> GivenQemu:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pytest_virtio.errors import UsageError
-from pytest_virtio.plugin.options import GivenQemu
+from pytest_virtio.plugin.options import GivenQemu, given_qemus
 
-__all__ = ("ids", "is_open", "known_for", "takes_the_runs")
+__all__ = ("authors", "id_of", "ids", "is_open", "is_ours", "known_for", "side_of", "takes_the_runs")
 
 _NAME = "virtio_qemu"
 _OURS = "pytest_virtio."
@@ -46,29 +46,63 @@ def _id(qemu: GivenQemu, version: str | None) -> str:
     return qemu.label or (f"qemu-{version}" if version else qemu.program)
 
 
+def authors(axis: object) -> tuple[GivenQemu, ...]:
+    """The QEMUs of a marker's matrix: a list of what ``--virtio-qemu`` takes, or a mapping of labels to that.
+
+    :raises UsageError: for another form.
+    """
+    if axis is None:
+        return ()
+    if isinstance(axis, Mapping):
+        axis = [f"{label}={program}" for label, program in axis.items()]
+    if not isinstance(axis, list | tuple) or not axis:
+        raise UsageError(f"matrix: qemu: a list of QEMUs is expected: {[axis]!r}")
+    try:
+        return given_qemus([str(qemu) for qemu in axis])
+    except pytest.UsageError as error:
+        raise UsageError(f"matrix: {error}") from None
+
+
 def is_open(metafunc: pytest.Metafunc) -> bool:
     """Whether a test takes the run's QEMU and is not parametrised by another."""
     chosen = any(_NAME in call.params for call in metafunc._calls)
-    return not chosen and _is_the_runs(metafunc._arg2fixturedefs)
+    return not chosen and is_ours(metafunc.definition, _NAME)
+
+
+def side_of(item: pytest.Item, given: Sequence[GivenQemu]) -> int | None:
+    """Which of the run's QEMUs a test is on, from 0; None where its author has chosen one."""
+    parameter = _parameter(item)
+    return given.index(parameter) if isinstance(parameter, GivenQemu) and parameter in given else None
+
+
+def id_of(item: pytest.Item) -> str:
+    """What the id of a test that was parametrised by QEMU here calls it: it comes last."""
+    name: str = item.callspec._idlist[-1]  # type: ignore[attr-defined]  # of a function that has parameters
+    return name
 
 
 def takes_the_runs(item: pytest.Item) -> bool:
     """Whether a test runs on what was given for the run, as far as its author lets pytest see."""
-    return _is_the_runs(getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}))
+    return is_ours(item, _NAME)
 
 
 def known_for(item: pytest.Item, given: Sequence[GivenQemu]) -> str | Path | None:
-    """The one of the run's QEMUs that a test is to run on; None where that is not settled."""
-    only = given[0].program if len(given) == 1 else None
-    found: str | Path | None = getattr(getattr(item, "callspec", None), "params", {}).get(_NAME, only)
-    return found
+    """The QEMU that a test is to run on; None where that is not settled."""
+    found = _parameter(item) or (given[0] if len(given) == 1 else None)
+    return found.program if isinstance(found, GivenQemu) else found
 
 
-def _is_the_runs(definitions: Definitions) -> bool:
-    """Whether the fixture is ours, or overridden by one that asks for ours."""
-    for definition in reversed(definitions.get(_NAME, ())):
+def is_ours(test: pytest.Item, name: str) -> bool:
+    """Whether a test takes a fixture of ours, or one that overrides it and asks for ours."""
+    definitions: Definitions = getattr(getattr(test, "_fixtureinfo", None), "name2fixturedefs", {})
+    for definition in reversed(definitions.get(name, ())):
         if definition.func.__module__.startswith(_OURS):
             return True
-        if _NAME not in definition.argnames:
+        if name not in definition.argnames:
             break
     return False
+
+
+def _parameter(item: pytest.Item) -> GivenQemu | str | Path | None:
+    found: GivenQemu | str | Path | None = getattr(getattr(item, "callspec", None), "params", {}).get(_NAME)
+    return found

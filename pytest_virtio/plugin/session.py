@@ -14,7 +14,7 @@ from pytest_virtio.errors import MissingError, VirtioError
 from pytest_virtio.plugin import qemus
 from pytest_virtio.plugin.baselines import baselines_of
 from pytest_virtio.plugin.makers import concerns, setting_up
-from pytest_virtio.plugin.options import Settings
+from pytest_virtio.plugin.options import GivenQemu, Settings
 
 if TYPE_CHECKING:
     from pytest_virtio.declare.spec import VmSpec
@@ -55,21 +55,21 @@ class VirtioSession:
         self._choices: dict[str, None] = {}
         self._missing: dict[str, str] = {}
         self._announced: set[str] = set()
-        self._qemu_ids: list[str] = []
+        self._qemu_ids: dict[tuple[GivenQemu, ...], list[str]] = {}
 
     @property
     def default_guest(self) -> str:
         """The guest of tests that name none."""
         return self.settings.guest or "scripted"
 
-    def qemu_ids(self) -> list[str]:
+    def qemu_ids(self, given: tuple[GivenQemu, ...]) -> list[str]:
         """What test ids call the QEMUs that were given; asks each for its version at the first call.
 
         :raises UsageError: for two that can't be told apart.
         """
-        if not self._qemu_ids:
-            self._qemu_ids = qemus.ids(self.settings.qemu, self._version)
-        return self._qemu_ids
+        if given not in self._qemu_ids:
+            self._qemu_ids[given] = qemus.ids(given, self._version)
+        return self._qemu_ids[given]
 
     def host(self, qemu: str | Path, *, halted: bool) -> Host:
         """The QEMU that a name or path stands for, what it can do, and the accelerator.
@@ -81,7 +81,7 @@ class VirtioSession:
         from pytest_virtio.launch import Host
         from pytest_virtio.vm import accelerator
 
-        known = self._capabilities(str(qemu))
+        known = self.capabilities(str(qemu))
         if halted:
             # No kernel runs in it, so none need be at hand to see what it runs on.
             chosen = accelerator.for_halted(self.settings.accel)
@@ -92,7 +92,11 @@ class VirtioSession:
         self._choices.setdefault(_surroundings(self.settings))
         return host
 
-    def _capabilities(self, qemu: str) -> Capabilities:
+    def capabilities(self, qemu: str) -> Capabilities:
+        """What the QEMU that a name or path stands for can do.
+
+        :raises MissingError: when it is not there, not executable or not a QEMU.
+        """
         from pytest_virtio.vm import capabilities
 
         if qemu in self._missing:
@@ -108,7 +112,7 @@ class VirtioSession:
 
     def _version(self, qemu: str) -> str | None:
         try:
-            return self._capabilities(qemu).version
+            return self.capabilities(qemu).version
         except (VirtioError, OSError):
             # Its tests will say so.
             return None
@@ -137,8 +141,15 @@ class VirtioSession:
         """A VM has started; it is of the fixtures that are being set up now."""
         self._living.append(_Living(virtio, setting_up(self._config)))
 
+    def about_to_end(self, virtio: Virtio) -> None:
+        """A VM still runs, and will not much longer."""
+        if self.settings.compare and self.is_of_the_body(virtio):
+            from pytest_virtio.plugin.compare import keep_profile
+
+            keep_profile(self._config, virtio)
+
     def remove(self, virtio: Virtio) -> None:
-        """A VM is about to end."""
+        """A VM ends."""
         ending = [living for living in self._living if living.virtio is virtio]
         self._living = [living for living in self._living if living.virtio is not virtio]
         ended = (_Ended(virtio.vm.provenance, living.makers) for living in ending)

@@ -15,7 +15,9 @@ import pytest
 
 from pytest_virtio.errors import UsageError, VirtioError
 from pytest_virtio.plugin import provenance, qemus
+from pytest_virtio.plugin.axes import value_in
 from pytest_virtio.plugin.marker import marked
+from pytest_virtio.plugin.matrix import variant_of
 from pytest_virtio.plugin.session import VirtioSession, is_scripted, started_session, virtio_session
 
 __all__ = (
@@ -82,7 +84,8 @@ def _hosts(items: Sequence[pytest.Item], session: VirtioSession) -> Iterator[tup
         qemu = qemus.known_for(item, session.settings.qemu)
         if qemu is not None and any(item.iter_markers("virtio")):
             try:
-                yield qemu, is_scripted(marked(item).options.get("guest") or session.default_guest)
+                named = value_in(variant_of(item), "guest", marked(item).options.get("guest"))
+                yield qemu, is_scripted(named or session.default_guest)
             except UsageError:
                 # The test itself will say so.
                 continue

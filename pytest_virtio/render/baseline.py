@@ -14,7 +14,7 @@ from pytest_virtio.model.profile import ConfigValue
 from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.render.text import escape, safe
 
-__all__ = ("baseline_difference",)
+__all__ = ("baseline_changes", "baseline_difference")
 
 _SHOWN: Final = 200
 _VALUE_LIMIT: Final = 120
@@ -29,14 +29,19 @@ def baseline_difference(comparison: Comparison) -> Iterator[str]:
     that an allowance covers ends in ``(allowed: …)``. Of more than 200 changes the rest is counted.
     """
     yield _verdict(comparison.changes)
+    yield from baseline_changes(comparison)
+    if comparison.changes:
+        yield from _provenance(comparison.before, comparison.now)
+
+
+def baseline_changes(comparison: Comparison) -> Iterator[str]:
+    """Yield of these lines only the changes by device, and what could not be compared."""
     for device, changes in groupby(comparison.changes[:_SHOWN], key=lambda change: change.device):
         yield safe(device)
         yield from map(_change, changes)
     if len(comparison.changes) > _SHOWN:
         yield f"and {len(comparison.changes) - _SHOWN} more changes"
     yield from map(_untold, comparison.untold[:_SHOWN])
-    if comparison.changes:
-        yield from _provenance(comparison.before, comparison.now)
 
 
 def _verdict(changes: Sequence[Change]) -> str:

@@ -5,15 +5,16 @@ Responsible for QEMU's naming of device types by bus and for near misses; must n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_virtio.declare.devices import Declaration, Property
-from pytest_virtio.errors import MissingError, NotSupportedError, UnknownNameError
+from pytest_virtio.errors import MissingError, NotSupportedError, UnknownNameError, near_misses
 from pytest_virtio.vm.capabilities import Capabilities
 from pytest_virtio.vm.cmdline import ResolvedDevice
 
-__all__ = ("check_introspection", "check_machine", "resolve")
+__all__ = ("check_introspection", "check_machine", "check_transport", "properties_of", "resolve")
 
 _SUFFIXES = {
     "pci": ("-pci",),
@@ -58,11 +59,42 @@ def check_introspection(known: Capabilities) -> None:
 def check_machine(known: Capabilities, machine: str) -> None:
     """Refuse a machine type that the binary has not, by name or alias. Options after a comma are QEMU's business.
 
+    :raises MissingError: when it has that machine type in other versions only.
     :raises UnknownNameError: naming the near ones.
     """
     name = machine.partition(",")[0]
-    if name not in known.machines:
-        raise UnknownNameError(f"machine of QEMU {known.version}", name, known.machines)
+    if name in known.machines:
+        return
+    family, dash, version = name.rpartition("-")
+    others = [other for other in known.machines if other.startswith(f"{family}-")]
+    if dash and re.fullmatch(r"\d+\.\d+", version) and others:
+        # A release adds its own version, and takes away those that are too old.
+        raise MissingError(
+            f"QEMU {known.version} ({known.program}) has no machine {name}. {near_misses(name, others)} Name another "
+            "QEMU by --virtio-qemu=PATH, or skip such tests by --virtio-missing=skip."
+        )
+    raise UnknownNameError(f"machine of QEMU {known.version}", name, known.machines)
+
+
+def check_transport(machine: str, transport: str) -> None:
+    """Refuse an x86 machine that lacks the bus which the transport needs; of other machines nothing is said.
+
+    :raises NotSupportedError: naming one that has it.
+    """
+    name, _, options = machine.partition(",")
+    on_pci = transport.startswith("pci")
+    if on_pci and name.startswith("microvm") and "pcie=on" not in options:
+        raise NotSupportedError(f"machine {machine!r} has no PCI, as transport={transport!r} needs: 'microvm,pcie=on'")
+    if transport == "mmio" and re.fullmatch(r"q35|pc(-.*)?", name):
+        raise NotSupportedError(f"machine {machine!r} has no virtio-mmio, as transport='mmio' needs: 'microvm'")
+
+
+def properties_of(declaration: Declaration, known: Capabilities, transport: str) -> tuple[str, ...]:
+    """QEMU's names of the properties of a declared device; none of a type that the binary has not."""
+    try:
+        return known.devices.get(_type(declaration, known, transport), ())
+    except (MissingError, UnknownNameError):
+        return ()
 
 
 def resolve(declaration: Declaration, known: Capabilities, transport: str) -> ResolvedDevice:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_virtio.plugin.axes import Point
 from pytest_virtio.plugin.options import GivenQemu, Settings
 
 from .conftest import Run
@@ -43,8 +44,12 @@ VALUES = [
     ("missing", "skip", lambda _: "skip"),
     ("artifacts", "dir/kept", lambda root: root / "dir/kept"),
     ("artifacts_keep", "all", lambda _: "all"),
+    ("baseline", "update", lambda _: "update"),
+    ("matrix", "event-idx=on", lambda _: {"event_idx": (Point("event_idx", "on", "event_idx-on", authors=False),)}),
 ]
 SWITCHES = {"lint"}
+FOR_ONE_RUN = {"compare"}
+"""What an ini file, which is for all of them, can't say."""
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), VALUES, ids=[name for name, *_ in VALUES])
@@ -58,7 +63,7 @@ def test_each_option_has_an_ini_twin(pytester: pytest.Pytester, name: str, value
 
 
 def test_there_are_no_others(pytester: pytest.Pytester) -> None:
-    assert {name for name, *_ in VALUES} | SWITCHES == set(Settings._fields)
+    assert {name for name, *_ in VALUES} | SWITCHES | FOR_ONE_RUN == set(Settings._fields)
 
 
 def test_a_switch_has_an_ini_twin(pytester: pytest.Pytester) -> None:

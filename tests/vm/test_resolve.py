@@ -11,7 +11,7 @@ from pytest_virtio.declare import devices
 from pytest_virtio.declare.devices import Declaration, Device, Gpu, Mem, Net, assign_ids
 from pytest_virtio.errors import MissingError, NotSupportedError, UnknownNameError
 from pytest_virtio.vm.capabilities import Capabilities
-from pytest_virtio.vm.resolve import check_introspection, check_machine, resolve
+from pytest_virtio.vm.resolve import check_introspection, check_machine, check_transport, resolve
 
 PROPERTIES = ("disable-legacy", "disable-modern", "host_mtu", "event_idx")
 KNOWN = Capabilities(
@@ -110,6 +110,36 @@ def test_unknown_machines(machine: str, hint: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         check_machine(KNOWN, f"{machine},accel=tcg")
     assert str(caught.value).startswith(f"unknown machine of QEMU 7.2.0: {machine!r}. {hint}")
+
+
+def test_a_machine_of_another_version_is_missing() -> None:
+    with pytest.raises(MissingError) as caught:
+        check_machine(KNOWN, "pc-q35-10.0,accel=tcg")
+    assert str(caught.value).startswith("QEMU 7.2.0 (/qemu) has no machine pc-q35-10.0. Did you mean 'pc-q35-7.2'")
+
+
+@pytest.mark.parametrize(
+    ("machine", "transport", "remedy"),
+    [
+        ("microvm", "pci", "'microvm,pcie=on'"),
+        ("microvm,acpi=off", "pci-legacy", "'microvm,pcie=on'"),
+        ("q35,smm=off", "mmio", "'microvm'"),
+        ("pc-i440fx-7.2", "mmio", "'microvm'"),
+    ],
+)
+def test_machines_without_the_bus(machine: str, transport: str, remedy: str) -> None:
+    with pytest.raises(NotSupportedError) as caught:
+        check_transport(machine, transport)
+    assert str(caught.value).startswith(f"machine {machine!r} has no ")
+    assert str(caught.value).endswith(f"as transport={transport!r} needs: {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("machine", "transport"),
+    [("microvm,pcie=on", "pci"), ("microvm", "mmio"), ("pc-q35-7.2", "pci-legacy"), ("virt", "mmio"), ("virt", "pci")],
+)
+def test_machines_with_the_bus(machine: str, transport: str) -> None:
+    check_transport(machine, transport)
 
 
 def test_introspection_is_there() -> None:
