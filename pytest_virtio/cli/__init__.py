@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from pytest_virtio.cli import machine
+from pytest_virtio.cli import info, machine
 from pytest_virtio.errors import UsageError, VirtioError
 
 __all__ = ("main",)
@@ -33,4 +33,5 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("pytest-virtio", description="What virtio tests need, and what is left of them.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine.add_commands(commands)
+    info.add_commands(commands)
     return parser

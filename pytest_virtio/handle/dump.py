@@ -6,6 +6,7 @@ undisturbing ways only and never stops the VM. Must not know pytest.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from pytest_virtio.spec.devices import device_type
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Stream
 
-__all__ = ("Section", "report")
+__all__ = ("DUMP_SECONDS", "Section", "device_section", "device_verdict", "made", "report")
 
 DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
@@ -65,10 +66,10 @@ def report(running: RunningVm, seconds: float = DUMP_SECONDS) -> tuple[Section, 
         **{f"virtio: {id}": _maker_of_device(running, id, findings) for id in findings.devices},
         **_surroundings(running),
     }
-    return tuple(_made(title, make) for title, make in makers.items())
+    return tuple(made(title, make) for title, make in makers.items())
 
 
-def _made(title: str, make: Callable[[], Section]) -> Section:
+def made(title: str, make: Callable[[], Section]) -> Section:
     """A section, bounded and safe to print. A fault of ours shows in its place, not in place of the test's failure."""
     try:
         section = make()
@@ -78,17 +79,16 @@ def _made(title: str, make: Callable[[], Section]) -> Section:
 
 
 def _verdict(running: RunningVm, findings: Findings) -> Section:
-    lines = [line for id, answer in findings.devices.items() for line in _lines_of(running, id, answer, findings)]
+    lines = [line for id, answer in findings.devices.items() for line in device_verdict(id, answer, findings)]
     hidden = len(running.paths) - len(findings.devices)
     more = [f"and {hidden} more devices, not shown"] if hidden > 0 else []
     missing = [f"not told: {what}" for what in findings.trouble]
-    return Section(
-        "virtio: verdict",
-        "\n".join([*_state(running, findings), *(lines or ["no virtio device"]), *more, *missing, _how(running)]),
-    )
+    second = [f"second monitor: pytest-virtio info {shlex.quote(str(running.monitor))}"] if running.monitor else []
+    all = [*_state(running, findings), *(lines or ["no virtio device"]), *more, *missing, *second, _how(running)]
+    return Section("virtio: verdict", "\n".join(all))
 
 
-def _lines_of(running: RunningVm, id: str, answer: VirtioStatus | str, findings: Findings) -> Iterator[str]:
+def device_verdict(id: str, answer: VirtioStatus | str, findings: Findings) -> Iterator[str]:
     """How far a device has come; then its queues in which somebody owes something."""
     yield f"{id}: {_judged(answer)}"
     if isinstance(answer, str):
@@ -136,10 +136,10 @@ def _judged(answer: VirtioStatus | str) -> str:
 
 
 def _maker_of_device(running: RunningVm, id: str, findings: Findings) -> Callable[[], Section]:
-    return lambda: _device(running.paths[id], id, findings, running.offered_by_backend(id))
+    return lambda: device_section(running.paths[id], id, findings, running.offered_by_backend(id))
 
 
-def _device(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
+def device_section(path: str, id: str, findings: Findings, by_backend: int | None) -> Section:
     answer, history = findings.devices[id], list(_history(id, findings))
     if isinstance(answer, str):
         return Section(f"virtio: {id}", "\n".join([f"no answer: {answer}", *history]), {"error": answer})

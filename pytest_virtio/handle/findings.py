@@ -14,7 +14,7 @@ from pytest_virtio import qapi
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.handle.stuck import gather
 from pytest_virtio.introspect.query import Place
-from pytest_virtio.launch import RunningVm
+from pytest_virtio.launch import ObservedVm
 from pytest_virtio.model.history import History
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
@@ -56,7 +56,7 @@ class Findings:
     """QEMU's word for why the VM stands still; "" while it runs, and where that is not known."""
 
 
-def ask(running: RunningVm, deadline: Deadline) -> Findings:
+def ask(running: ObservedVm, deadline: Deadline) -> Findings:
     """Ask of all devices, then of their queues."""
     ids = list(running.paths)[:DEVICES_SHOWN]
     trouble: list[str] = []
@@ -71,7 +71,7 @@ def ask(running: RunningVm, deadline: Deadline) -> Findings:
     return Findings(devices, queues, histories, trouble, _run_state(running, known, deadline, trouble))
 
 
-def _run_state(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]) -> str:
+def _run_state(running: ObservedVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]) -> str:
     if all(status.vm_running is not False for status in devices.values()):
         return ""
     try:
@@ -81,7 +81,7 @@ def _run_state(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline
         return ""
 
 
-def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
+def _devices(running: ObservedVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
     if deadline.passed():
         return dict.fromkeys(ids, TOO_LATE)
     paths = {id: running.paths[id] for id in ids}
@@ -93,7 +93,7 @@ def _devices(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str
 
 
 def _queues(
-    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
+    running: ObservedVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
 ) -> dict[str, dict[int, Queue | str]]:
     indices = {id: range(min(status.num_vqs or 0, QUEUES_SHOWN)) for id, status in devices.items()}
     paths = {id: running.paths[id] for id in devices}
@@ -110,7 +110,7 @@ def _queues(
 
 
 def _looked_into(
-    running: RunningVm,
+    running: ObservedVm,
     statuses: Mapping[str, VirtioStatus],
     told: Mapping[Place, VirtQueueStatus | VirtioError],
     deadline: Deadline,
@@ -134,10 +134,10 @@ def _looked_into(
     }
 
 
-def _histories(running: RunningVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
+def _histories(running: ObservedVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
     histories: dict[str, History] = {}
     for id in ids:
-        if not deadline.passed():
+        if running.histories is not None and not deadline.passed():
             try:
                 histories[id] = running.histories.history(running.paths[id], deadline.remaining())
             except Exception as error:  # noqa: BLE001 - as above

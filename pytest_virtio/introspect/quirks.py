@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ("Surviving", "is_vhost_type", "survives_queries")
+__all__ = ("Surviving", "is_vhost_type", "may_have_vhost", "survives_queries", "survives_status_query")
 
 Release = tuple[int, ...]
 FOR_EVER: Release = (1 << 30,)
@@ -50,12 +50,36 @@ SURVIVING = (
     # vhost-user-i2c: SIGABRT on 7.2 and 10.0, even when it is not started.
 )
 
+NO_VHOST = frozenset({"user", "socket", "stream", "dgram", "l2tpv3", "vde", "netmap", "af-xdp"})
+"""The types of netdev that never have a vhost backend. A tap has one with vhost=on, which nothing tells; passt may."""
+
 _BUS = re.compile(r"(-(pci|ccw|device))?(-(non-)?transitional)?$")
 
 
 def is_vhost_type(type: str) -> bool:
     """Whether all devices of a QEMU type have a vhost backend; others may: a network card has what its netdev is."""
     return "vhost" in type
+
+
+def may_have_vhost(type: str, netdevs: frozenset[str]) -> bool:
+    """Whether a device may have a vhost backend.
+
+    :param type: QEMU's; "" when it is not known.
+    :param netdevs: the types of those behind it; empty when they are not known.
+    """
+    if type.startswith("virtio-net"):
+        return not netdevs or not netdevs <= NO_VHOST
+    # virtio-crypto has one by a cryptodev object.
+    return is_vhost_type(type) or not type.startswith("virtio-") or type.startswith("virtio-crypto")
+
+
+def survives_status_query(version: str) -> bool:
+    """Whether x-query-virtio-status of any device is known to be survived by a QEMU that can't be tried: 11.1 isn't by
+    default (``probe``), and nothing is known of 11.0 and of later ones.
+
+    :param version: ``"10.0.2"``.
+    """
+    return (7, 2) <= _release(version) <= (10, 2)
 
 
 def survives_queries(type: str, version: str) -> bool:
@@ -67,5 +91,9 @@ def survives_queries(type: str, version: str) -> bool:
     if not is_vhost_type(type):
         return True
     # vhost-vdpa-device is called so without its bus.
-    names, release = {type, _BUS.sub("", type)}, tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    names, release = {type, _BUS.sub("", type)}, _release(version)
     return any(known.type in names and known.since <= release < known.before for known in SURVIVING)
+
+
+def _release(version: str) -> Release:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -67,7 +67,8 @@ class _Block:
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
         try:
-            running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
+            host = self._session.host(self._qemu, halted=is_scripted(self._spec.guest))
+            running = launch(self._spec, host, monitor=self._session.settings.monitor)
         except MissingError as error:
             if self._session.settings.missing != "skip":
                 raise

@@ -51,6 +51,13 @@ _OPTIONS = (
 
 _LINT = "fail a test that passed if a device or driver of its VMs then breaks a rule of the virtio specification"
 
+_MONITOR = (
+    "have each VM listen for a second QMP monitor, whose path reports and virtio.vm.monitor tell: `pytest-virtio info "
+    "PATH` asks there; --pdb and --trace imply it"
+)
+_DEBUGGERS = ("usepdb", "trace")
+"""pytest's own options, by their ``dest``."""
+
 _MARKER = (
     "virtio(*devices, guest, machine, transport, memory, cpus, args, boot, timeout): the VM that the `virtio` fixture "
     "boots: device declarations such as Net(), Blk(size='64M'), and how to boot them"
@@ -83,6 +90,7 @@ class Settings(NamedTuple):
     timeout: float = 60.0
     missing: str = "error"
     lint: bool = False
+    monitor: bool = False
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -95,7 +103,9 @@ class Settings(NamedTuple):
         paths = {name: Path(value).expanduser().absolute() for name, value in known.items() if name in _PATHS}
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
         lint = bool(config.getoption("virtio_lint") or config.getini("virtio_lint"))
-        return cls(qemu=_qemus(config), lint=lint, **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
+        debugger = any(config.getoption(option, False) for option in _DEBUGGERS)
+        monitor = bool(debugger or config.getoption("virtio_monitor") or config.getini("virtio_monitor"))
+        return cls(qemu=_qemus(config), lint=lint, monitor=monitor, **{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,6 +122,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             parser.addini(f"virtio_{name}", text, default="")
     group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
     parser.addini("virtio_lint", _LINT, type="bool", default=False)
+    group.addoption("--virtio-monitor", action="store_true", dest="virtio_monitor", help=_MONITOR)
+    parser.addini("virtio_monitor", _MONITOR, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
