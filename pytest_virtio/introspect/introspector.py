@@ -48,7 +48,7 @@ class Backends(Protocol):
         """What the witness on the wire saw of the connection that stands; None where there is none."""
 
 
-class Registers(Protocol):
+class StatusSource(Protocol):
     """What tells a device's status where QEMU can't be asked for it."""
 
     def statuses(self, paths: Sequence[str], deadline: Deadline, /) -> dict[str, VirtioStatus | VirtioError]:
@@ -73,7 +73,7 @@ class Introspector:
         version: str,
         ends: str,
         memory: GuestMemory | None,
-        registers: Registers,
+        registers: StatusSource,
         types: Mapping[str, str],
         backends: Backends,
         *,

@@ -23,6 +23,7 @@ from pytest_virtio.introspect.quirks import may_have_vhost, survives_status_quer
 from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.status import VirtioInfo
 from pytest_virtio.model.wire import ToldBackend
+from pytest_virtio.render.text import safe
 from pytest_virtio.vm.attached import AttachedQemu
 from pytest_virtio.vm.capabilities import Capabilities, capabilities
 from pytest_virtio.vm.deadline import Deadline
@@ -78,7 +79,8 @@ def attached(path: Path, deadline: Deadline) -> Iterator[AttachedVm]:
             # Whether there is one is not asked; without one no driver is offered ACCESS_PLATFORM.
             iommu=True,
         )
-        yield AttachedVm(qemu, version, package, introspector, {info.id: info.path for info in infos})
+        # Whoever answers may have called them anything.
+        yield AttachedVm(qemu, version, package, introspector, {safe(info.id): info.path for info in infos})
 
 
 def _devices(qemu: AttachedQemu, version: str, deadline: Deadline) -> tuple[VirtioInfo, ...]:
