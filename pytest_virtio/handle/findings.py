@@ -137,9 +137,10 @@ def _looked_into(
 def _histories(running: ObservedVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
     histories: dict[str, History] = {}
     for id in ids:
-        if running.histories is not None and not deadline.passed():
+        if not deadline.passed():
             try:
-                histories[id] = running.histories.history(running.paths[id], deadline.remaining())
+                if running.histories is not None:
+                    histories[id] = running.histories.history(running.paths[id], deadline.remaining())
             except Exception as error:  # noqa: BLE001 - as above
                 trouble.append(f"history of {id}: {in_short(error)}")
     return histories

@@ -47,6 +47,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
         offered_by_backend=lambda id: None,
         backends={},
         by_hand="qemu",
+        monitor=None,
     )
     return cast(RunningVm, made_up)
 

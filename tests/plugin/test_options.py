@@ -42,7 +42,7 @@ VALUES = [
     ("timeout", "7.5", lambda _: 7.5),
     ("missing", "skip", lambda _: "skip"),
 ]
-SWITCHES = {"lint"}
+SWITCHES = {"lint", "monitor"}
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), VALUES, ids=[name for name, *_ in VALUES])
@@ -64,6 +64,12 @@ def test_a_switch_has_an_ini_twin(pytester: pytest.Pytester) -> None:
     assert settings(pytester, "--virtio-lint").lint
     pytester.makeini("[pytest]\nvirtio_lint = true\n")
     assert settings(pytester).lint
+
+
+@pytest.mark.parametrize("option", ["--virtio-monitor", "--pdb", "--trace"])
+def test_a_debugger_opens_a_second_monitor(pytester: pytest.Pytester, option: str) -> None:
+    assert not settings(pytester).monitor
+    assert settings(pytester, option).monitor
 
 
 def test_the_option_wins(pytester: pytest.Pytester) -> None:
