@@ -49,9 +49,12 @@ _FAULTS_SHOWN: Final = 3
 T = TypeVar("T")
 
 
-def models_to_json(findings: Findings) -> str:
-    """What was found of a VM as a document, indented, of ASCII only."""
-    document = {"schema": SCHEMA, "plugin": version("pytest-virtio"), **_writer().unstructure(findings)}
+def models_to_json(findings: Findings, **more: str) -> str:
+    """What was found of a VM as a document, indented, of ASCII only.
+
+    :param more: further members of it, which come first.
+    """
+    document = {"schema": SCHEMA, "plugin": version("pytest-virtio"), **more, **_writer().unstructure(findings)}
     return f"{json.dumps(document, indent=1)}\n"
 
 

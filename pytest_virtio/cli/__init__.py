@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from pytest_virtio.cli import differ, machine, show
+from pytest_virtio.cli import differ, info, machine, show
 from pytest_virtio.errors import UsageError, VirtioError
 
 __all__ = ("main",)
@@ -42,4 +42,5 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_commands(commands)
     show.add_commands(commands)
     differ.add_commands(commands)
+    info.add_commands(commands)
     return parser

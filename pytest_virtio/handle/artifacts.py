@@ -13,7 +13,7 @@ from functools import partial
 from pytest_virtio import render
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.dump import DUMP_SECONDS, Section, scripted_steps, sections, tail
-from pytest_virtio.handle.findings import ask
+from pytest_virtio.handle.findings import ask_more
 from pytest_virtio.handle.wire import device_wire
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.model.findings import DeviceFindings, Findings
@@ -40,7 +40,7 @@ class Evidence:
 
 def evidence(running: RunningVm, seconds: float = DUMP_SECONDS) -> Evidence:
     """The report and the files, by one look. As with the report alone, it never raises and ends in time."""
-    findings = ask(running, Deadline.after(seconds), thorough=True)
+    findings = ask_more(running, Deadline.after(seconds))
     files = {name: _made(make) for name, make in _makers(running, findings).items()}
     return Evidence(sections(running, findings), files)
 

@@ -6,8 +6,10 @@ undisturbing ways only and never stops the VM. Must not know pytest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_virtio import render
 from pytest_virtio.backend.running import RunningBackend
@@ -20,7 +22,7 @@ from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Stream
 
-__all__ = ("DUMP_SECONDS", "Section", "report", "scripted_steps", "sections", "tail")
+__all__ = ("DUMP_SECONDS", "Section", "report", "scripted_steps", "sections", "tail", "told")
 
 DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
@@ -46,15 +48,23 @@ def report(running: RunningVm, seconds: float = DUMP_SECONDS) -> tuple[Section, 
 
 def sections(running: RunningVm, findings: Findings) -> tuple[Section, ...]:
     """The report on what was found."""
+    return (*told(findings), *_made(_surroundings(running)))
+
+
+def told(findings: Findings) -> tuple[Section, ...]:
+    """What was found, alone."""
     makers: dict[str, Callable[[], Section]] = {
         "virtio: verdict": lambda: Section("virtio: verdict", "\n".join(render.verdict(findings))),
         **{f"virtio: {id}": _maker_of_device(id, device) for id, device in findings.devices.items()},
-        **_surroundings(running),
     }
-    return tuple(_made(title, make) for title, make in makers.items())
+    return _made(makers)
 
 
-def _made(title: str, make: Callable[[], Section]) -> Section:
+def _made(makers: Mapping[str, Callable[[], Section]]) -> tuple[Section, ...]:
+    return tuple(_one(title, make) for title, make in makers.items())
+
+
+def _one(title: str, make: Callable[[], Section]) -> Section:
     """A section, bounded and safe to print. A fault of ours shows in its place, not in place of the test's failure."""
     try:
         section = make()
@@ -72,14 +82,19 @@ def _maker_of_device(id: str, device: DeviceFindings) -> Callable[[], Section]:
 
 
 def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
-    qemu = running.qemu
+    qemu, path = running.qemu, running.monitor
     return {
+        **({} if path is None else {"second monitor": lambda: _second_monitor(path)}),
         **_guest(running.guest),
         "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
         **{f"{id} backend stderr": _maker_of_backend(id, backend) for id, backend in running.backends.items()},
         **{f"{id} wire": _maker_of_wire(running, id) for id, backend in running.backends.items() if backend.witness},
         "reproduce": lambda: Section("reproduce", running.by_hand),
     }
+
+
+def _second_monitor(path: Path) -> Section:
+    return Section("second monitor", f"pytest-virtio info {shlex.quote(str(path))}")
 
 
 def _maker_of_backend(id: str, backend: RunningBackend) -> Callable[[], Section]:

@@ -16,7 +16,7 @@ from pytest_virtio.errors import CommandError, VirtioError
 from pytest_virtio.handle.stuck import gather
 from pytest_virtio.handle.wire import device_wire
 from pytest_virtio.introspect.query import Place
-from pytest_virtio.launch import RunningVm
+from pytest_virtio.launch import AttachedVm, ObservedVm, RunningVm
 from pytest_virtio.model.findings import DeviceFindings, Findings, QueueFindings
 from pytest_virtio.model.history import History
 from pytest_virtio.model.provenance import Provenance
@@ -26,7 +26,7 @@ from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.stuck import QueueVerdict
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("DEVICES_SHOWN", "QUEUES_SHOWN", "ask")
+__all__ = ("DEVICES_SHOWN", "QUEUES_SHOWN", "ask", "ask_more")
 
 QUEUES_SHOWN = 16
 DEVICES_SHOWN = 64
@@ -46,21 +46,12 @@ class _Asked:
     """QEMU's word for why the VM stands still; "" while it runs, and where that is not known."""
 
 
-def ask(running: RunningVm, deadline: Deadline, *, thorough: bool = False) -> Findings:
-    """Ask of all devices, then of their queues.
-
-    :param thorough: also for what only artefacts keep: queues as vhost backends were told of them, and what went over
-        wires that are watched.
-    """
+def ask(running: ObservedVm, deadline: Deadline) -> Findings:
+    """Ask of all devices, then of their queues."""
     ids = list(running.paths)[:DEVICES_SHOWN]
     trouble: list[str] = []
     asked = _ask(running, ids, deadline, trouble)
     devices = {id: _device(running, id, asked) for id in ids}
-    if thorough:
-        devices = {
-            id: _safely(partial(_more_of, running, id, device, deadline), device, f"more of {id}", trouble)
-            for id, device in devices.items()
-        }
     return Findings(
         devices=devices,
         hidden=len(running.paths) - len(ids),
@@ -71,6 +62,17 @@ def ask(running: RunningVm, deadline: Deadline, *, thorough: bool = False) -> Fi
     )
 
 
+def ask_more(running: RunningVm, deadline: Deadline) -> Findings:
+    """Ask also for what only artefacts keep: queues as vhost backends were told of them, and what went over wires that
+    are watched."""
+    findings, trouble = ask(running, deadline), list[str]()
+    devices = {
+        id: _safely(partial(_more_of, running, id, device, deadline), device, f"more of {id}", trouble)
+        for id, device in findings.devices.items()
+    }
+    return replace(findings, devices=devices, trouble=(*findings.trouble, *trouble))
+
+
 def _safely(find: Callable[[], T], otherwise: T, what: str, trouble: list[str]) -> T:
     try:
         return find()
@@ -79,7 +81,7 @@ def _safely(find: Callable[[], T], otherwise: T, what: str, trouble: list[str]) 
         return otherwise
 
 
-def _ask(running: RunningVm, ids: list[str], deadline: Deadline, trouble: list[str]) -> _Asked:
+def _ask(running: ObservedVm, ids: list[str], deadline: Deadline, trouble: list[str]) -> _Asked:
     if not running.qemu.running:
         return _Asked(dict.fromkeys(ids, "QEMU has ended"), {}, _histories(running, ids, deadline, trouble))
     statuses = _statuses(running, ids, deadline)
@@ -90,7 +92,7 @@ def _ask(running: RunningVm, ids: list[str], deadline: Deadline, trouble: list[s
     return _Asked(statuses, queues, histories, _run_state(running, known, deadline, trouble))
 
 
-def _device(running: RunningVm, id: str, asked: _Asked) -> DeviceFindings:
+def _device(running: ObservedVm, id: str, asked: _Asked) -> DeviceFindings:
     answer = asked.statuses[id]
     return DeviceFindings(
         path=running.paths[id],
@@ -103,14 +105,11 @@ def _device(running: RunningVm, id: str, asked: _Asked) -> DeviceFindings:
     )
 
 
-def _state(running: RunningVm, run_state: str) -> Iterator[str]:
+def _state(running: ObservedVm, run_state: str) -> Iterator[str]:
     """What is wrong with the VM as a whole, or with what serves its devices."""
-    if not running.qemu.running:
-        yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
-        yield from filter(None, [running.qemu.remedy])
-    elif running.qemu.child.stopped:
-        yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
-    elif run_state:
+    of_process = tuple(_process(running)) if isinstance(running, RunningVm) else ()
+    yield from of_process
+    if run_state and not of_process:
         yield f"the VM stands still: {run_state}"
     for id, backend in running.backends.items():
         state = backend.state
@@ -124,14 +123,25 @@ def _state(running: RunningVm, run_state: str) -> Iterator[str]:
             yield f"{id}: its backend is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it serves nothing"
 
 
-def _host(running: RunningVm) -> str:
+def _process(running: RunningVm) -> Iterator[str]:
+    """What is wrong with QEMU's own process."""
+    if not running.qemu.running:
+        yield f"the VM is gone: QEMU ended ({running.qemu.child.how()})"
+        yield from filter(None, [running.qemu.remedy])
+    elif running.qemu.child.stopped:
+        yield "QEMU's process is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: it answers nothing"
+
+
+def _host(running: ObservedVm) -> str:
+    if isinstance(running, AttachedVm):
+        return running.host
     host = running.host
     package = f" ({host.known.package})" if host.known.package else ""
     machine = f"QEMU {host.known.version}{package}, machine {running.spec.machine}, {running.spec.transport}"
     return f"{machine}, accelerator {host.accelerator.name} ({host.accelerator.reason})"
 
 
-def _run_state(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]) -> str:
+def _run_state(running: ObservedVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]) -> str:
     if all(status.vm_running is not False for status in devices.values()):
         return ""
 
@@ -141,7 +151,7 @@ def _run_state(running: RunningVm, devices: Mapping[str, VirtioStatus], deadline
     return _safely(find, "", "why the VM stands still", trouble)
 
 
-def _statuses(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
+def _statuses(running: ObservedVm, ids: list[str], deadline: Deadline) -> dict[str, VirtioStatus | str]:
     if deadline.passed():
         return dict.fromkeys(ids, TOO_LATE)
     paths = {id: running.paths[id] for id in ids}
@@ -153,7 +163,7 @@ def _statuses(running: RunningVm, ids: list[str], deadline: Deadline) -> dict[st
 
 
 def _queues(
-    running: RunningVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
+    running: ObservedVm, devices: Mapping[str, VirtioStatus], deadline: Deadline, trouble: list[str]
 ) -> dict[str, list[QueueFindings]]:
     indices = {id: range(min(status.num_vqs or 0, QUEUES_SHOWN)) for id, status in devices.items()}
     paths = {id: running.paths[id] for id in devices}
@@ -174,7 +184,7 @@ def _unanswered(indices: Mapping[str, range], why: str) -> dict[str, list[QueueF
 
 
 def _looked_into(
-    running: RunningVm,
+    running: ObservedVm,
     statuses: Mapping[str, VirtioStatus],
     told: Mapping[Place, VirtQueueStatus | VirtioError],
     deadline: Deadline,
@@ -218,12 +228,13 @@ def _vhost_sides(running: RunningVm, device: DeviceFindings, deadline: Deadline)
             yield queue
 
 
-def _histories(running: RunningVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
+def _histories(running: ObservedVm, ids: Iterable[str], deadline: Deadline, trouble: list[str]) -> dict[str, History]:
     histories: dict[str, History] = {}
     for id in ids:
         if not deadline.passed():
             try:
-                histories[id] = running.histories.history(running.paths[id], deadline.remaining())
+                if running.histories is not None:
+                    histories[id] = running.histories.history(running.paths[id], deadline.remaining())
             except Exception as error:  # noqa: BLE001 - as above
                 trouble.append(f"history of {id}: {in_short(error)}")
     return histories

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pytest_virtio.errors import MonitorTimeoutError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.guest.scripted.queue import DriverQueue
-from pytest_virtio.introspect.interrupts import interrupts
 from pytest_virtio.introspect.query import Place
-from pytest_virtio.launch import RunningVm
+from pytest_virtio.launch import ObservedVm, RunningVm
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.ring import Ring
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
@@ -51,7 +50,7 @@ def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdi
 
 
 def gather(
-    running: RunningVm,
+    running: ObservedVm,
     statuses: Mapping[str, VirtioStatus],
     queues: Mapping[Place, VirtQueueStatus | None],
     rings: Mapping[Place, Ring],
@@ -81,7 +80,7 @@ def gather(
 
 
 def _ask(
-    running: RunningVm, statuses: Mapping[str, VirtioStatus], places: Sequence[Place], deadline: Deadline
+    running: ObservedVm, statuses: Mapping[str, VirtioStatus], places: Sequence[Place], deadline: Deadline
 ) -> tuple[dict[Place, VirtQueueStatus | None], dict[Place, Ring]]:
     """What is told of queues, and their rings as far as they can be read."""
     introspector = running.introspector
@@ -93,14 +92,14 @@ def _ask(
 
 
 def _facts(
-    running: RunningVm,
+    running: ObservedVm,
     statuses: Mapping[str, VirtioStatus],
     queues: Mapping[Place, VirtQueueStatus | None],
     rings: Mapping[Place, Ring],
     deadline: Deadline,
 ) -> dict[Place, QueueFacts]:
     indices = _by_path(queues)
-    told = interrupts(running.qemu, running.qemu.qtest, running.calm, statuses, indices, deadline.remaining())
+    told = running.interrupts(statuses, indices, deadline.remaining())
     answered = {path: _answered(statuses[path]) for path in indices}
     found = {}
     for (path, index), queue in queues.items():
@@ -132,11 +131,11 @@ def _answered(status: VirtioStatus) -> Sequence[int]:
     return device_type(status.device_id).answered_queues(status.num_vqs or 0, status.host_features.bits)
 
 
-def _state(running: RunningVm, id: str) -> BackendState | None:
+def _state(running: ObservedVm, id: str) -> BackendState | None:
     return running.backends[id].state if id in running.backends else None
 
 
-def _driver_queue(running: RunningVm, id: str, index: int) -> DriverQueue | None:
+def _driver_queue(running: ObservedVm, id: str, index: int) -> DriverQueue | None:
     if not isinstance(running.guest, ScriptedGuest):
         return None
     queues = (queue for driver in running.guest.drivers if driver.id == id for queue in driver.queues)

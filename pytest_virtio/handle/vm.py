@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
@@ -54,6 +55,11 @@ class Vm:
     def qemu_version(self) -> str:
         """``"7.2.22"``"""
         return self._running.host.known.version
+
+    @property
+    def monitor(self) -> Path | None:
+        """Where others can ask by ``pytest-virtio info``; None without ``--virtio-monitor`` and ``--pdb``."""
+        return self._running.monitor
 
     @property
     def accelerator(self) -> str:

@@ -8,7 +8,7 @@ are asked at once, for QEMU answers them faster than we can ask one by one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from pytest_virtio.introspect.history import Polled
 from pytest_virtio.introspect.query import Place, Queries, raised
 from pytest_virtio.introspect.quirks import asks_backend_for_config, is_vhost_type, survives_queries
 from pytest_virtio.introspect.ram import GuestRam, QemuProcess, Ram
-from pytest_virtio.introspect.registers import Registers
 from pytest_virtio.introspect.rings import element_in_ram, has_indices, queue_in_ram, ring_in_ram
 from pytest_virtio.introspect.wire import SOURCE as WIRE
 from pytest_virtio.introspect.wire import serves, vhost_queue_status, vhost_status
@@ -49,12 +48,20 @@ class Backends(Protocol):
         """What the witness on the wire saw of the connection that stands; None where there is none."""
 
 
+class StatusSource(Protocol):
+    """What tells a device's status where QEMU can't be asked for it."""
+
+    def statuses(self, paths: Sequence[str], deadline: Deadline, /) -> dict[str, VirtioStatus | VirtioError]:
+        """The devices' statuses by path, or why there is none; what is not told is None."""
+
+
 class Introspector:
     """Asks about the virtio devices of one VM. ``timeout`` is seconds, for all that is asked.
 
     :param version: QEMU's, ``"10.0.2"``.
     :param ends: how this QEMU ends when it is asked for any device's status; "" when it lives on.
-    :param registers: those of the devices that were surveyed.
+    :param memory: the guest's RAM where it is ours.
+    :param registers: asked where QEMU must not be.
     :param types: the devices' QEMU types, by id.
     :param backends: what is known of vhost backends.
     :param iommu: whether the VM has an IOMMU.
@@ -65,8 +72,8 @@ class Introspector:
         qemu: QemuProcess,
         version: str,
         ends: str,
-        memory: GuestMemory,
-        registers: Registers,
+        memory: GuestMemory | None,
+        registers: StatusSource,
         types: Mapping[str, str],
         backends: Backends,
         *,

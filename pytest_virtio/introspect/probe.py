@@ -16,7 +16,7 @@ from pytest_virtio.vm.capabilities import Capabilities, memory_of
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.qemu import Qemu
 
-__all__ = ("status_query_ends",)
+__all__ = ("can_be_tried", "status_query_ends")
 
 PROBE_SECONDS = 30.0
 DEVICE = "virtio-rng-device"
@@ -36,8 +36,13 @@ def status_query_ends(known: Capabilities) -> str:
     return _found[key]
 
 
+def can_be_tried(known: Capabilities) -> bool:
+    """Whether the binary has what a trial needs."""
+    return "microvm" in known.machines and DEVICE in known.devices
+
+
 def _remembered(known: Capabilities) -> str:
-    if "microvm" not in known.machines or DEVICE not in known.devices:
+    if not can_be_tried(known):
         return ""
     path = memory_of(Path(known.program), "status-query")
     ended = cache.recall(path)

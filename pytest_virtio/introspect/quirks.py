@@ -14,7 +14,15 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ("Surviving", "asks_backend_for_config", "is_vhost_type", "known_ends", "survives_queries")
+__all__ = (
+    "Surviving",
+    "asks_backend_for_config",
+    "is_vhost_type",
+    "known_ends",
+    "may_have_vhost",
+    "survives_queries",
+    "survives_status_query",
+)
 
 Release = tuple[int, ...]
 FOR_EVER: Release = (1 << 30,)
@@ -61,12 +69,36 @@ HOLDING_CONFIG = frozenset(
 """The vhost device types whose configuration QEMU holds itself (source of 7.2.0 and 10.0.13; the first two and
 vhost-user-vsock seen on 7.2, 10.0 and 11.1). The others ask their backend at each read, also of the driver's."""
 
+NO_VHOST = frozenset({"user", "socket", "stream", "dgram", "l2tpv3", "vde", "netmap", "af-xdp"})
+"""The types of netdev that never have a vhost backend. A tap has one with vhost=on, which nothing tells; passt may."""
+
 _BUS = re.compile(r"(-(pci|ccw|device))?(-(non-)?transitional)?$")
 
 
 def is_vhost_type(type: str) -> bool:
     """Whether all devices of a QEMU type have a vhost backend; others may: a network card has what its netdev is."""
     return "vhost" in type
+
+
+def may_have_vhost(type: str, netdevs: frozenset[str]) -> bool:
+    """Whether a device may have a vhost backend.
+
+    :param type: QEMU's; "" when it is not known.
+    :param netdevs: the types of those behind it; empty when they are not known.
+    """
+    if type.startswith("virtio-net"):
+        return not netdevs or not netdevs <= NO_VHOST
+    # virtio-crypto has one by a cryptodev object.
+    return is_vhost_type(type) or not type.startswith("virtio-") or type.startswith("virtio-crypto")
+
+
+def survives_status_query(version: str) -> bool:
+    """Whether x-query-virtio-status of any device is known to be survived by a QEMU that can't be tried: 11.1 isn't by
+    default (``probe``), and nothing is known of 11.0 and of later ones.
+
+    :param version: ``"10.0.2"``.
+    """
+    return (7, 2) <= _release(version) <= (10, 2)
 
 
 def survives_queries(type: str, version: str) -> bool:

@@ -89,9 +89,10 @@ class ExtendedMemory:
 
 
 class Ram:
-    """Finds one VM's RAM, all of it: our mapping; where further arguments have put other RAM in its place, QEMU's."""
+    """Finds one VM's RAM, all of it: our mapping; where there is none, or further arguments have put other RAM in its
+    place, QEMU's."""
 
-    def __init__(self, qemu: QemuProcess, ours: GuestMemory) -> None:
+    def __init__(self, qemu: QemuProcess, ours: GuestMemory | None) -> None:
         self._qemu, self._ours = qemu, ours
         self._is_ours: bool | None = None
 
@@ -101,6 +102,8 @@ class Ram:
         def foreign() -> ForeignMemory:
             return foreign_memory(self._qemu, self._qemu.process_memory, deadline)
 
+        if self._ours is None:
+            return foreign()
         if self._is_ours is None:
             self._is_ours = _is_ours(self._qemu, deadline)
         if not self._is_ours:

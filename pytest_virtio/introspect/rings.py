@@ -110,7 +110,8 @@ def _next_slot(ring: Ring, where: str) -> int:
 
 
 def _told(status: VirtioStatus, queue: VirtQueueStatus) -> Told:
-    features = status.guest_features
+    # Where they are untold the ring is not read, whatever is said of it here.
+    features = frozenset[str]() if status.guest_features.untold else status.guest_features
     return Told(
         name=queue.name,
         queue_index=queue.queue_index,

@@ -18,7 +18,7 @@ from pytest_virtio.spec.features import Feature, TransportFeature
 from pytest_virtio.vm.monitor import Execute
 from pytest_virtio.vm.qtest import Qtest
 
-__all__ = ("BackendFeatures", "Known", "survey")
+__all__ = ("BackendFeatures", "Known", "place_on_pci", "survey")
 
 BackendFeatures = Callable[[str], int | None]
 """What the vhost backend of the device with an id offers; None where that is not known."""
@@ -66,7 +66,7 @@ def survey(
     :raises QemuExitedError: when it is gone.
     """
     devices = list(infos)
-    places = {info: place for info in devices if info.path != info.proxy and (place := _place(execute, info))}
+    places = {info: place for info in devices if info.path != info.proxy and (place := place_on_pci(execute, info))}
     functions = survey_pci(execute, wire, places.values()) if places else {}
     for info, place in places.items():
         if place in functions:
@@ -80,7 +80,7 @@ def survey(
             yield Known(info, device, None, device.device_features | hidden)
 
 
-def _place(execute: Execute, info: VirtioInfo) -> Place | None:
+def place_on_pci(execute: Execute, info: VirtioInfo) -> Place | None:
     """Where a device is on PCI; without an id it is known by where it is on the root bus, and elsewhere by nothing."""
     address, bus = _property(execute, info.proxy, "addr"), _property(execute, info.proxy, "parent_bus")
     has_id, on_root = "/peripheral/" in info.path, str(bus).endswith(_ROOT_BUSES)

@@ -6,7 +6,7 @@ Responsible for holding what was started together; must not know the order in wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from pytest_virtio.declare.spec import VmSpec
 from pytest_virtio.errors import DeviceStalledError
 from pytest_virtio.introspect.calm import Calm
 from pytest_virtio.introspect.history import Histories
+from pytest_virtio.introspect.interrupts import interrupts
 from pytest_virtio.introspect.introspector import Introspector
+from pytest_virtio.introspect.query import Place
 from pytest_virtio.introspect.standstill import Standstill
 from pytest_virtio.introspect.watchdog import Watchdog
 from pytest_virtio.launch.guests import RunningGuest, calm
 from pytest_virtio.launch.provenance import provenance
+from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm.accelerator import Accelerator
@@ -63,6 +66,8 @@ class RunningVm:
     """When the VM must be ready."""
     watchdog: Watchdog | None
     """What notices queues that stand still; None when nobody asked for it."""
+    monitor: Path | None = None
+    """Where a second monitor listens; None when nobody asked for one."""
 
     def await_ready(self) -> None:
         """Wait until the guest is up and its devices are at DRIVER_OK; nothing to wait for without a guest.
@@ -98,6 +103,16 @@ class RunningVm:
     def status(self, id: str, timeout: float = QUERY_SECONDS) -> VirtioStatus:
         """The status of a device by its id."""
         return self.introspector.status(self.paths[id], timeout)
+
+    def interrupts(
+        self, statuses: Mapping[str, VirtioStatus], queues: Mapping[str, Sequence[int]], timeout: float
+    ) -> dict[Place, Interrupt]:
+        """How each queue interrupts, where that is known.
+
+        :param statuses: of the devices by path, as they are now.
+        :param queues: indices by path.
+        """
+        return interrupts(self.qemu, self.qemu.qtest, self.calm, statuses, queues, timeout)
 
     def offered_by_backend(self, id: str) -> int | None:
         """The bits that the device's vhost-user backend offers; None of a device without one."""

@@ -6,6 +6,7 @@ know verbs or pytest.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytest_virtio.backend.services import services
 from pytest_virtio.declare.backends import VhostUser
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.errors import MonitorError, QemuExitedError
+from pytest_virtio.errors import MonitorError, QemuExitedError, UsageError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.introspect.query import Queries
 from pytest_virtio.introspect.quirks import known_ends
@@ -40,10 +41,13 @@ from pytest_virtio.vm.resolve import check_introspection, check_machine, check_t
 
 __all__ = ("launch",)
 
+LONGEST_SOCKET_PATH = 107
 
-def launch(spec: VmSpec, host: Host) -> RunningVm:
+
+def launch(spec: VmSpec, host: Host, *, monitor: bool = False) -> RunningVm:
     """Start a VM.
 
+    :param monitor: whether QEMU listens for a second monitor, so that others can ask it too.
     :raises MissingError: when this machine lacks something that the VM needs.
     :raises BackendError: when a backend does not answer.
     :raises UsageError: when the declaration can't be met by this QEMU.
@@ -57,6 +61,8 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
     deadline = Deadline.after(spec.timeout)
     directory = workdir.make()
     try:
+        if monitor:
+            _check_length(cmdline.second_monitor(directory))
         boot = boot_of(spec.guest, spec.devices, directory)
         plan = Plan(
             host.program,
@@ -66,11 +72,20 @@ def launch(spec: VmSpec, host: Host) -> RunningVm:
             boot,
             monitor_object="monitor-qmp" in host.known.objects,
             reconnect_in_ms=_version(host) >= (9, 2),
+            second_monitor=monitor,
         )
         return _start(plan, host, directory, deadline)
     except BaseException:
         workdir.remove(directory)
         raise
+
+
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise UsageError(
+            f"a second monitor can't listen at {path}: the address of a socket holds {LONGEST_SOCKET_PATH} bytes "
+            "(unix(7)): set TMPDIR to a shorter path, or do without --virtio-monitor and --pdb"
+        )
 
 
 def _version(host: Host) -> tuple[int, ...]:
@@ -98,8 +113,9 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
         histories = histories_of(plan, qemu, introspector, paths)
         stall = plan.spec.stall
         watchdog = Watchdog(introspector, paths, qemu.alarm, stall) if stall else None
+        second = cmdline.second_monitor(directory) if plan.second_monitor else None
         how = qemu.child.argv, by_hand, deadline
-        return RunningVm(plan.spec, host, qemu, backends, guest, introspector, histories, paths, *how, watchdog)
+        return RunningVm(plan.spec, host, qemu, backends, guest, introspector, histories, paths, *how, watchdog, second)
     except BaseException as error:
         if isinstance(error, QemuExitedError | MonitorError):
             _add_notes(error, backends, by_hand)

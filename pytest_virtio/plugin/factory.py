@@ -69,7 +69,8 @@ class _Block:
         if self._virtio is not None:
             raise UsageError("this VM runs already: call virtio_factory(...) again for another")
         with skipping(self._session):
-            running = launch(self._spec, self._session.host(self._qemu, halted=is_scripted(self._spec.guest)))
+            host = self._session.host(self._qemu, halted=is_scripted(self._spec.guest))
+            running = launch(self._spec, host, monitor=self._session.settings.monitor)
         try:
             virtio = self._virtio = Virtio(running, self._session.baselines)
             self._session.add(virtio)

@@ -81,6 +81,13 @@ _COMPARE = (
     "outcomes, and what was negotiated"
 )
 
+_MONITOR = (
+    "have each VM listen for a second QMP monitor, whose path reports and virtio.vm.monitor tell: `pytest-virtio info "
+    "PATH` asks there; --pdb and --trace imply it"
+)
+_DEBUGGERS = ("usepdb", "trace")
+"""pytest's own options, by their ``dest``."""
+
 _MARKER = (
     "virtio(*devices, guest, machine, transport, memory, cpus, args, boot, timeout, matrix): the VM that the `virtio` "
     "fixture boots: device declarations such as Net(), Blk(size='64M'), how to boot them, and what to vary"
@@ -120,6 +127,7 @@ class Settings(NamedTuple):
     """Axes of tests whose author has not settled them."""
     compare: bool = False
     """Whether the run compares its two QEMUs."""
+    monitor: bool = False
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -133,7 +141,9 @@ class Settings(NamedTuple):
         seconds = {"timeout": _seconds(known["timeout"])} if "timeout" in known else {}
         lint = bool(config.getoption("virtio_lint") or config.getini("virtio_lint"))
         compare = bool(config.getoption("virtio_compare"))
-        own = cls(qemu=_qemus(config), lint=lint, matrix=_matrix(config), compare=compare)
+        debugger = any(config.getoption(option, False) for option in _DEBUGGERS)
+        monitor = bool(debugger or config.getoption("virtio_monitor") or config.getini("virtio_monitor"))
+        own = cls(qemu=_qemus(config), lint=lint, monitor=monitor, matrix=_matrix(config), compare=compare)
         return own._replace(**{**known, **paths, **seconds})  # type: ignore[arg-type]  # names and types are checked above
 
     @property
@@ -158,6 +168,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--virtio-lint", action="store_true", dest="virtio_lint", help=_LINT)
     parser.addini("virtio_lint", _LINT, type="bool", default=False)
     group.addoption("--virtio-compare", nargs=2, dest="virtio_compare", metavar=("A", "B"), help=_COMPARE)
+    group.addoption("--virtio-monitor", action="store_true", dest="virtio_monitor", help=_MONITOR)
+    parser.addini("virtio_monitor", _MONITOR, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -51,6 +51,8 @@ QUERY_QUEUE_STATUS: Final = "x-query-virtio-queue-status"
 QUERY_VHOST_QUEUE_STATUS: Final = "x-query-virtio-vhost-queue-status"
 QUERY_QUEUE_ELEMENT: Final = "x-query-virtio-queue-element"
 
+MOST_QUEUES: Final = 1 << 16
+
 # Texts whose part before ":" misleads, by the whole text.
 _MISLABELLED: Final = {
     # QEMU 10.0.2 names bit 55 as bit 54; right from 10.0.13 on.
@@ -127,7 +129,7 @@ def parse_status(reply: object, source: str = QUERY_STATUS) -> VirtioStatus:
         host_features=host_features,
         backend_features=_features(top.child("backend-features"), known) if top.has("backend-features") else None,
         bus_name=top.optional("bus-name", str),
-        num_vqs=top.optional("num-vqs", int),
+        num_vqs=_queue_count(top.optional("num-vqs", int)),
         queue_sel=top.optional("queue-sel", int),
         isr=top.optional("isr", int),
         device_endian=top.optional("device-endian", str),
@@ -230,6 +232,13 @@ def is_not_started_error(desc: str) -> bool:
 def is_invalid_queue_error(desc: str) -> bool:
     """Say whether a queue does not exist, or isn't one that vhost serves."""
     return re.match(r"Invalid (vhost )?virtqueue number \d", desc) is not None
+
+
+def _queue_count(count: int | None) -> int | None:
+    """A device's queues, which have indices of 16 bits: a number beyond would have somebody name them all."""
+    if count is not None and not 0 <= count < MOST_QUEUES:
+        raise ReplyError(QUERY_STATUS, "num-vqs", f"0 to {MOST_QUEUES - 1} is wanted, not {count}")
+    return count
 
 
 def _features(reply: Reply, known: FeatureNames, offered: Features | None = None) -> Features:

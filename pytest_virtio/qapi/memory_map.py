@@ -9,7 +9,7 @@ from typing import Final
 
 from pytest_virtio.model.memory import RamPiece
 
-__all__ = ("HMP", "QUERY_HOST_ADDRESS", "QUERY_MEMORY_MAP", "parse_host_address", "parse_ram")
+__all__ = ("HMP", "QUERY_HOST_ADDRESS", "QUERY_MEMORY_MAP", "parse_host_address", "parse_ram", "parse_regions")
 
 HMP: Final = "human-monitor-command"
 QUERY_MEMORY_MAP: Final = "info mtree -f"
@@ -19,6 +19,7 @@ QUERY_HOST_ADDRESS: Final = "gpa2hva"
 _VIEW = re.compile(r"^FlatView #", re.MULTILINE)
 _SYSTEM = re.compile(r'^ AS "memory", root: system', re.MULTILINE)
 _RANGE = re.compile(r"^ +([0-9a-f]+)-([0-9a-f]+) \(prio -?\d+, ram\): (\S+)(?: @([0-9a-f]+))?", re.MULTILINE)
+_REGISTERS = re.compile(r"^ +([0-9a-f]+)-[0-9a-f]+ \(prio -?\d+, i/o\): (\S+)", re.MULTILINE)
 _HOST_ADDRESS = re.compile(r"^Host virtual address for 0x[0-9a-f]+ \((.*)\) is 0x([0-9a-f]+)\s*$")
 
 
@@ -29,12 +30,25 @@ def parse_ram(reply: object) -> tuple[RamPiece, ...]:
 
     :param reply: the ``return`` member of QEMU's answer: text, its lines ending in CRLF.
     """
-    view = next((text for text in _VIEW.split(str(reply).replace("\r", "")) if _SYSTEM.search(text)), "")
-    found = (match.groups() for match in _RANGE.finditer(view))
+    found = (match.groups() for match in _RANGE.finditer(_system(reply)))
     return tuple(
         RamPiece(int(first, 16), int(last, 16) - int(first, 16) + 1, int(offset or "0", 16), block)
         for first, last, block, offset in found
     )
+
+
+def parse_regions(reply: object) -> dict[int, str]:
+    """What QEMU calls the registers in the guest's address space, by where each region begins.
+
+    :param reply: as above.
+    """
+    return {int(match[1], 16): match[2] for match in _REGISTERS.finditer(_system(reply))}
+
+
+def _system(reply: object) -> str:
+    """The lines of the guest's address space."""
+    views = _VIEW.split(str(reply).replace("\r", ""))
+    return next((text for text in views if _SYSTEM.search(text)), "")
 
 
 def parse_host_address(reply: object, block: str) -> int | None:

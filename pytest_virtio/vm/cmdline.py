@@ -30,6 +30,7 @@ __all__ = (
     "command_line",
     "device_probe",
     "probe",
+    "second_monitor",
     "vhost_user",
 )
 
@@ -118,6 +119,7 @@ class Plan:
 
     :param devices: the declarations of ``spec``, resolved against the binary.
     :param monitor_object: whether the monitor is an object to this QEMU.
+    :param second_monitor: whether others can talk to it while we do: at :func:`second_monitor` of its directory.
     :param reconnect_in_ms: whether it knows ``reconnect-ms``, as QEMU does from 9.2 on; 11.1 knows that only.
     """
 
@@ -128,6 +130,7 @@ class Plan:
     boot: Boot
     monitor_object: bool = False
     reconnect_in_ms: bool = False
+    second_monitor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def command_line(plan: Plan, wires: Wires) -> CommandLine:
     connected = [word for id, link in links.items() for word in vhost_user(id, link)]
     wiring = (
         *_monitor(wires.monitor, as_object=plan.monitor_object),
+        *_second_monitor(plan, wires.directory),
         *(word for words in consoles for word in words),
         *_shared(plan, wires),
         *_trace(wires.log),
@@ -258,11 +262,26 @@ def _quiet() -> tuple[str, ...]:
 
 
 def _monitor(fd: int, *, as_object: bool = False) -> tuple[str, ...]:
+    return ("-chardev", f"socket,id=monitor,fd={fd}", *_qmp("monitor", as_object=as_object))
+
+
+def second_monitor(directory: Path) -> Path:
+    """Where a VM's second monitor listens."""
+    return directory / "monitor.sock"
+
+
+def _second_monitor(plan: Plan, directory: Path) -> tuple[str, ...]:
+    if not plan.second_monitor:
+        return ()
+    place = keyval("socket", {"id": "second-monitor", "path": str(second_monitor(directory)), "server": "on"})
+    return ("-chardev", f"{place},wait=off", *_qmp("second-monitor", as_object=plan.monitor_object))
+
+
+def _qmp(chardev: str, *, as_object: bool) -> tuple[str, str]:
     """:param as_object: as QEMU 11.1 wants it, which warns of ``-mon`` in each VM's stderr; 10.0 has no such object."""
-    monitor = (
-        ("-object", "monitor-qmp,id=qmp,chardev=monitor") if as_object else ("-mon", "chardev=monitor,mode=control")
-    )
-    return ("-chardev", f"socket,id=monitor,fd={fd}", *monitor)
+    if as_object:
+        return "-object", f"monitor-qmp,id={chardev}.qmp,chardev={chardev}"
+    return "-mon", f"chardev={chardev},mode=control"
 
 
 def _console(number: int, fd: int, machine: str) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ def _vm(status: Any = _status, queue_status: Any = None, ids: int = 1, **qemu: A
         backends={},
         by_hand="qemu",
         provenance=Provenance(kernel="6.1", firmware="SeaBIOS", backends={"blk0": "daemon 1"}, host="Linux"),
+        monitor=None,
     )
     return cast(RunningVm, made_up)
 

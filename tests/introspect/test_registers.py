@@ -154,8 +154,9 @@ def test_between_writing_features_and_features_ok_registers_do_not_tell(surveyed
     """The common configuration keeps the words of an earlier driver over a reset."""
     with surveyed(Rng()) as virtio:
         driver, qemu = virtio.guest.driver("rng0"), virtio._running.qemu
-        known = virtio._running.introspector._registers._devices.values()
-        alone = Registers(qemu, qemu.qtest, known, lambda *_: None, Calm(None, idle=True))
+        source = virtio._running.introspector._registers
+        assert isinstance(source, Registers)
+        alone = Registers(qemu, qemu.qtest, source._devices.values(), lambda *_: None, Calm(None, idle=True))
 
         def seen() -> VirtioStatus:
             path = virtio["rng0"].path

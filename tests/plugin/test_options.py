@@ -47,7 +47,7 @@ VALUES = [
     ("baseline", "update", lambda _: "update"),
     ("matrix", "event-idx=on", lambda _: {"event_idx": (Point("event_idx", "on", "event_idx-on", authors=False),)}),
 ]
-SWITCHES = {"lint"}
+SWITCHES = {"lint", "monitor"}
 FOR_ONE_RUN = {"compare"}
 """What an ini file, which is for all of them, can't say."""
 
@@ -71,6 +71,12 @@ def test_a_switch_has_an_ini_twin(pytester: pytest.Pytester) -> None:
     assert settings(pytester, "--virtio-lint").lint
     pytester.makeini("[pytest]\nvirtio_lint = true\n")
     assert settings(pytester).lint
+
+
+@pytest.mark.parametrize("option", ["--virtio-monitor", "--pdb", "--trace"])
+def test_a_debugger_opens_a_second_monitor(pytester: pytest.Pytester, option: str) -> None:
+    assert not settings(pytester).monitor
+    assert settings(pytester, option).monitor
 
 
 def test_the_option_wins(pytester: pytest.Pytester) -> None:

@@ -1,0 +1,88 @@
+"""The second monitor: whether there is one, and that it answers while a test sits in the debugger."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.conftest import HEAD, Run
+
+INFO = [str(Path(sys.executable).parent / "pytest-virtio"), "info"]
+
+
+@pytest.mark.qemu
+def test_without_it_nothing_listens(run: Run) -> None:
+    result = run(
+        """
+        @pytest.mark.virtio(Rng())
+        def test_it(virtio):
+            assert virtio.vm.monitor is None
+            assert "monitor.sock" not in virtio.vm.command_line
+            assert "second monitor" not in virtio.dump()
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.qemu
+def test_the_report_prints_its_path(run: Run) -> None:
+    result = run(
+        """
+        @pytest.mark.virtio(Rng())
+        def test_it(virtio):
+            assert virtio.vm.monitor.is_socket()
+            assert virtio.vm.monitor.parent.stat().st_mode & 0o777 == 0o700
+            print("it is", virtio.vm.monitor)
+            assert 0
+        """,
+        "--virtio-monitor",
+    )
+    (path,) = (line.split()[-1] for line in result.outlines if line.startswith("it is"))
+    result.stdout.fnmatch_lines(["*- second monitor -*", f"pytest-virtio info {path}"])
+    assert not Path(path).exists()
+
+
+@pytest.mark.qemu
+def test_it_may_stand_in_the_ini_file(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nvirtio_monitor = yes")
+    test = """
+    @pytest.mark.virtio(Rng())
+    def test_it(virtio):
+        assert virtio.vm.monitor
+    """
+    run(test).assert_outcomes(passed=1)
+
+
+@pytest.mark.qemu
+def test_it_answers_while_a_test_sits_in_the_debugger(
+    inner_runs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the VM itself answers is the same as before."""
+    pytest.importorskip("pexpect")
+    inner_runs.makepyfile(
+        HEAD
+        + """
+@pytest.mark.virtio(Rng(), Blk())
+def test_it(virtio):
+    before = virtio["rng0"].status()
+    assert 0
+"""
+    )
+    child = inner_runs.spawn_pytest(shlex.join(["-p", "no:hypothesispytest", "--pdb"]), expect_timeout=60)
+    child.expect(r"second monitor -+\s+pytest-virtio info (\S+)")
+    assert isinstance(child.match, re.Match)
+    path = child.match[1].decode()
+    child.expect(r"\(Pdb\)")
+    said = subprocess.run([*INFO, path], capture_output=True, text=True, timeout=60, env=os.environ, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "rng0: DRIVER_OK: the driver finished its set-up" in said.stdout
+    child.sendline("p before == virtio['rng0'].status()")
+    child.expect("True")
+    child.sendline("q")
+    child.wait()
