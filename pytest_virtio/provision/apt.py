@@ -3,9 +3,11 @@ log. It must not know which packages are wanted, nor what for."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ __all__ = ("DOWNLOAD_SECONDS", "QUERY_SECONDS", "Apt", "checked", "have_apt", "m
 
 DOWNLOAD_SECONDS = 1200
 QUERY_SECONDS = 60
+TELL_SECONDS = 5.0
 
 _INSTALLED = Path("/var/lib/dpkg/status")
 
@@ -60,16 +63,30 @@ class Apt:
         :raise MissingError: apt-get fails: no network, a source that isn't there, a signature that is wrong.
         """
         progress("updating the list of packages (apt-get update, in the cache)")
-        self.get("update", "-q", seconds=DOWNLOAD_SECONDS)
+        self.get("update", "-q", seconds=DOWNLOAD_SECONDS, progress=progress)
 
-    def get(self, *arguments: str, seconds: float, directory: Path | None = None) -> str:
+    def get(
+        self,
+        *arguments: str,
+        seconds: float,
+        directory: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> str:
         """Run apt-get in a directory and return what it wrote.
 
+        :param progress: is told every few seconds how much has been downloaded.
         :raise MissingError: it fails, or takes longer than these seconds.
         """
-        self._below("state", "lists", "partial")
-        self._below("cache", "archives", "partial")
-        return checked(["apt-get", *self._options(), *arguments], seconds, directory)
+        places = [self._below("state", "lists", "partial").parent, self._below("cache", "archives", "partial").parent]
+        if directory is not None:
+            places.append(directory)
+        before = _megabytes(places)
+
+        def tell(elapsed: float) -> None:
+            if progress is not None:
+                progress(f"{_megabytes(places) - before:.0f} MB after {elapsed:.0f} s")
+
+        return checked(["apt-get", *self._options(), *arguments], seconds, directory, tell)
 
     def query(self, *arguments: str) -> str:
         """Run apt-cache and return what it wrote.
@@ -141,27 +158,65 @@ def require_apt(wanted: str) -> None:
         )
 
 
-def checked(command: Sequence[str], seconds: float, directory: Path | None = None) -> str:
+def _megabytes(directories: Sequence[Path]) -> float:
+    """How much lies below; what goes while it is counted does not count."""
+    sizes = 0
+    for path in (path for directory in directories for path in directory.rglob("*")):
+        with contextlib.suppress(OSError):
+            sizes += path.stat().st_size
+    return sizes / 1e6
+
+
+def checked(
+    command: Sequence[str],
+    seconds: float,
+    directory: Path | None = None,
+    tell: Callable[[float], None] | None = None,
+) -> str:
     """Run a tool and return what it wrote.
 
     :param seconds: how long it may take.
+    :param tell: is called every few seconds while it runs, with how long it has.
     :raise MissingError: it fails or takes longer; its last words are in the message.
     """
     environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     shown = f"{command[0]} {' '.join(word for word in command[1:] if word.isalnum() or word[:1].islower())}"
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise MissingError(f"{shown}: not done within {seconds:g} s") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise MissingError("\n".join((f"{shown} failed (exit status {done.returncode}):", *said[-8:])))
-    return done.stdout.decode(errors="replace")
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=directory,
+        env=environment,
+    ) as process:
+        try:
+            written, complaints = _written(process, seconds, tell)
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise MissingError(f"{shown}: not done within {seconds:g} s") from error
+            raise
+    if process.returncode:
+        said = (complaints or written).decode(errors="replace").strip().splitlines()
+        raise MissingError("\n".join((f"{shown} failed (exit status {process.returncode}):", *said[-8:])))
+    return written.decode(errors="replace")
+
+
+def _written(
+    process: subprocess.Popen[bytes], seconds: float, tell: Callable[[float], None] | None
+) -> tuple[bytes, bytes]:
+    """What it wrote to stdout and stderr until its end.
+
+    :raises subprocess.TimeoutExpired: when that does not come in time.
+    """
+    began = time.monotonic()
+    while True:
+        elapsed = time.monotonic() - began
+        left = max(0.0, seconds - elapsed)
+        try:
+            return process.communicate(timeout=min(TELL_SECONDS, left))
+        except subprocess.TimeoutExpired:
+            if left <= TELL_SECONDS:
+                raise
+            if tell is not None:
+                tell(elapsed + TELL_SECONDS)

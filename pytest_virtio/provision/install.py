@@ -17,5 +17,5 @@ def install(packages: Sequence[str], progress: Callable[[str], None]) -> None:
     :raise MissingError: it fails; its last words are in the message.
     """
     progress(f"apt-get install {' '.join(packages)}")
-    checked(("apt-get", "update", "-q"), _INSTALL_SECONDS)
-    checked(("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages), _INSTALL_SECONDS)
+    for arguments in (("update", "-q"), ("install", "-q", "-y", "--no-install-recommends", *packages)):
+        checked(("apt-get", *arguments), _INSTALL_SECONDS, tell=lambda elapsed: progress(f"{elapsed:.0f} s so far"))

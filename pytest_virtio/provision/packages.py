@@ -84,7 +84,7 @@ def closure(apt: Apt, names: Sequence[str], progress: Callable[[str], None]) -> 
     elsewhere = ("-o", f"Dir::Cache::archives={apt.nowhere()}")
     files = _file_names(apt.get(*elsewhere, *install, "--print-uris", seconds=QUERY_SECONDS))
     progress(f"downloading {', '.join(names)} and what they need ({len(files)} packages)")
-    apt.get(*install, "--download-only", seconds=DOWNLOAD_SECONDS)
+    apt.get(*install, "--download-only", seconds=DOWNLOAD_SECONDS, progress=progress)
     return tuple(_described(apt.archives / name) for name in files)
 
 
@@ -111,7 +111,7 @@ def _with_lists(
 def _download(apt: Apt, wanted: Sequence[Sequence[str]], progress: Callable[[str], None]) -> tuple[Package, ...]:
     found = [real for names in wanted for real in _resolve_first(names)]
     progress(f"downloading {', '.join(found)}")
-    return tuple(_one(apt, name, cache.subdirectory("apt", "packages")) for name in found)
+    return tuple(_one(apt, name, cache.subdirectory("apt", "packages"), progress) for name in found)
 
 
 def _resolve_first(names: Sequence[str]) -> tuple[str, ...]:
@@ -121,14 +121,14 @@ def _resolve_first(names: Sequence[str]) -> tuple[str, ...]:
     return resolve(names[-1])
 
 
-def _one(apt: Apt, name: str, directory: Path) -> Package:
+def _one(apt: Apt, name: str, directory: Path, progress: Callable[[str], None]) -> Package:
     """Download one; apt-get does nothing if the file is there and its checksum right."""
     # Asked in a directory without the file: where it is there already, nothing would be printed.
     shown = apt.get("download", "--print-uris", name, seconds=QUERY_SECONDS, directory=apt.nowhere())
     file_names = _file_names(shown)
     if not file_names:
         raise MissingError(f"apt-get finds no file for the package {name}: {shown.strip()}")
-    apt.get("download", "-q", name, seconds=DOWNLOAD_SECONDS, directory=directory)
+    apt.get("download", "-q", name, seconds=DOWNLOAD_SECONDS, directory=directory, progress=progress)
     return _described(directory / file_names[0])
 
 
