@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pytest_virtio import render
+from pytest_virtio.errors import VirtioError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.dump import DUMP_SECONDS, Section, scripted_steps, sections, tail
 from pytest_virtio.handle.findings import ask_more
+from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.wire import device_wire
 from pytest_virtio.launch import RunningVm
 from pytest_virtio.model.findings import DeviceFindings, Findings
@@ -40,15 +42,17 @@ class Evidence:
 
 def evidence(running: RunningVm, seconds: float = DUMP_SECONDS) -> Evidence:
     """The report and the files, by one look. As with the report alone, it never raises and ends in time."""
-    findings = ask_more(running, Deadline.after(seconds))
-    files = {name: _made(make) for name, make in _makers(running, findings).items()}
-    return Evidence(sections(running, findings), files)
+    deadline = Deadline.after(seconds)
+    findings = ask_more(running, deadline)
+    made = {name: _made(make) for name, make in _makers(running, findings, deadline).items()}
+    return Evidence(sections(running, findings), {name: text for name, text in made.items() if text is not None})
 
 
-def _makers(running: RunningVm, findings: Findings) -> dict[str, Callable[[], str]]:
+def _makers(running: RunningVm, findings: Findings, deadline: Deadline) -> dict[str, Callable[[], str | None]]:
     watched = [id for id, backend in running.backends.items() if backend.witness]
     return {
         "models.json": partial(_models, findings),
+        "profile.toml": partial(_profile, running, deadline),
         **_guest(running),
         "qemu.stderr": partial(running.qemu.stderr_text, TEXT_LIMIT),
         **{f"backend-{id}.stderr": partial(backend.account, TEXT_LIMIT) for id, backend in running.backends.items()},
@@ -58,14 +62,14 @@ def _makers(running: RunningVm, findings: Findings) -> dict[str, Callable[[], st
     }
 
 
-def _made(make: Callable[[], str]) -> str:
+def _made(make: Callable[[], str | None]) -> str | None:
     try:
         return make()
     except Exception as error:  # noqa: BLE001 - whatever it is, the test's own failure is what matters
         return render.escape(f"this file could not be made: {error!r}\n")
 
 
-def _guest(running: RunningVm) -> dict[str, Callable[[], str]]:
+def _guest(running: RunningVm) -> dict[str, Callable[[], str | None]]:
     guest = running.guest
     if guest is None:
         return {}
@@ -84,6 +88,16 @@ def _models(findings: Findings) -> str:
     devices = {id: _without_rings(device) for id, device in findings.devices.items()}
     note = f"rings: left out, for with them the models take {len(text)} bytes"
     return models_to_json(replace(findings, devices=devices, trouble=(*findings.trouble, note)))
+
+
+def _profile(running: RunningVm, deadline: Deadline) -> str | None:
+    """None where a device does not tell what there is to compare; the models say why."""
+    from pytest_virtio.baseline.codec import Baseline, dumps  # noqa: PLC0415 - as above
+
+    try:
+        return dumps(Baseline(profile(running, list(running.paths), deadline.remaining())))
+    except VirtioError:
+        return None
 
 
 def _without_rings(device: DeviceFindings) -> DeviceFindings:

@@ -15,7 +15,7 @@ from pytest_virtio.plugin import artifacts
 
 from .conftest import Run
 
-FILES = {"test.json", "report.txt", "models.json", "qemu.stderr", "qmp.jsonl", "command.sh"}
+FILES = {"test.json", "report.txt", "models.json", "profile.toml", "qemu.stderr", "qmp.jsonl", "command.sh"}
 TESTS = """
     @firmware_blk
     def test_red(virtio):
