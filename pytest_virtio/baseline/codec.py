@@ -27,7 +27,7 @@ from pytest_virtio.spec.devices import device_type_named
 from pytest_virtio.spec.features import FeatureNames
 from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 
-__all__ = ("SCHEMA", "UPDATE", "Baseline", "compare_with", "dumps", "loads")
+__all__ = ("SCHEMA", "ANEW", "Baseline", "compare_with", "dumps", "loads")
 
 SCHEMA: Final = 1
 """The version of the files that we write, and the newest that we read."""
@@ -35,7 +35,7 @@ SCHEMA: Final = 1
 _QUEUE_SIZE_MAX: Final = 1 << 16
 _VERSION_LIMIT: Final = 200
 _PROVENANCE: Final = tuple(field.name for field in fields(Provenance) if field.name != "backends")
-UPDATE: Final = "pytest --virtio-baseline=update, and the test's node id"
+ANEW: Final = "remove it, then pytest --virtio-baseline=new and the test's node id"
 """The remedy for a file whose test is not known."""
 
 _Written = ConfigValue | tuple[ConfigValue, ...]
@@ -131,7 +131,7 @@ def _character(character: str) -> str:
     return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else f"\\U{ord(character):08x}"
 
 
-def loads(data: bytes, path: object, remedy: str = UPDATE) -> Baseline:
+def loads(data: bytes, path: object, remedy: str = ANEW) -> Baseline:
     """Return the baseline that a text stands for.
 
     :param path: of the file, for errors.

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from pytest_virtio.baseline.codec import UPDATE, Baseline, loads
+from pytest_virtio.baseline.codec import ANEW, Baseline, loads
 from pytest_virtio.baseline.table import LIMIT, Source
 from pytest_virtio.errors import BaselineError
 
@@ -63,7 +63,7 @@ def _short(text: str, reserved: int = 0) -> str:
     return f"{kept}~{hashlib.sha256(encoded).hexdigest()[:_DIGEST]}"
 
 
-def read(path: Path, remedy: str = UPDATE) -> Baseline:
+def read(path: Path, remedy: str = ANEW) -> Baseline:
     """Read a baseline.
 
     :param remedy: the command that makes it anew, for errors.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from _pytest.pathlib import bestrelpath
 
-from pytest_virtio.errors import BaselineError, UsageError, VirtioAssertionError
+from pytest_virtio.errors import UsageError, VirtioAssertionError
 from pytest_virtio.plugin.parameters import name_of, variant
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class _Asserted:
 class AssertedBaselines:
     """The baselines of the test that runs now: :class:`pytest_virtio.handle.baseline.Baselines`, and a plugin."""
 
-    def __init__(self, config: pytest.Config, mode: str) -> None:
-        self._config, self._mode = config, mode
+    def __init__(self, config: pytest.Config, mode: str, vm_options: Sequence[str]) -> None:
+        self._config, self._mode, self._vm_options = config, mode, vm_options
         self._item: pytest.Item | None = None
         self._asserted: dict[Path, _Asserted] = {}
         self._notes: dict[Path, Note] = {}
@@ -111,20 +111,15 @@ class AssertedBaselines:
         return asserted
 
     def _committed(self, item: pytest.Item, path: Path) -> Baseline | None:
-        """What the file holds; None if there is none, or if it can't be read and is to be made anew.
+        """What the file holds; None if there is none.
 
-        :raises BaselineError: when it can't be read.
+        :raises BaselineError: when it can't be read: no update takes its place, for allowances would be lost with it.
         """
         from pytest_virtio.baseline.store import read
 
         if not os.path.lexists(path):
             return None
-        try:
-            return read(path, self._command(item, "update"))
-        except BaselineError:
-            if self._mode == "update":
-                return None
-            raise
+        return read(path, f"rm {shlex.quote(self._shown(path))} && {self._command(item, 'new')}")
 
     @staticmethod
     def _part(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
@@ -182,7 +177,8 @@ class AssertedBaselines:
 
     def _command(self, item: pytest.Item, mode: str) -> str:
         _, colons, rest = item.nodeid.partition("::")
-        return f"pytest --virtio-baseline={mode} {shlex.quote(self._shown(item.path) + colons + rest)}"
+        words = ("pytest", f"--virtio-baseline={mode}", *self._vm_options)
+        return shlex.join([*words, self._shown(item.path) + colons + rest])
 
 
 def _text(asserted: _Asserted, committed: Baseline | None, profile: Profile) -> str:

@@ -28,6 +28,7 @@ KEPT = ("failed", "all")
 BASELINE = ("check", "update", "new")
 _PATHS = ("kernel", "initrd", "modules", "artifacts")
 _LISTS = ("qemu", "matrix")
+_OF_VMS = ("qemu", "guest", "kernel", "initrd", "modules", "machine", "accel", "matrix")
 
 _OPTIONS = (
     (
@@ -178,13 +179,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
     config.addinivalue_line("markers", _MARKER)
     settings = Settings.from_config(config)
-    config.pluginmanager.register(AssertedBaselines(config, settings.baseline), "virtio_baselines")
+    config.pluginmanager.register(AssertedBaselines(config, settings.baseline, _vm_options(config)), "virtio_baselines")
     config.pluginmanager.register(BaselineFiles(config), "virtio_baseline_files")
     github.register(config)
     if settings.compare:
         from pytest_virtio.plugin.compare import Compare
 
         config.pluginmanager.register(Compare(settings.qemu), "virtio-compare")
+
+
+def _vm_options(config: pytest.Config) -> tuple[str, ...]:
+    """The options of the command line on which VMs depend, for a command that is to boot the same ones."""
+    given = {name: config.getoption(f"virtio_{name}") for name in _OF_VMS}
+    values = ((name, value if name in _LISTS else [value]) for name, value in given.items() if value)
+    return tuple(f"--virtio-{name}={value}" for name, several in values for value in several)
 
 
 def _value(config: pytest.Config, name: str, choices: tuple[str, ...] | None) -> str:

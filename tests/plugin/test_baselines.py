@@ -195,12 +195,29 @@ def test_two_tests_that_would_make_different_ones_of_a_file(suite: Run, program:
 def test_a_broken_file(suite: Run, baselines: Path) -> None:
     new(suite, PLAIN)
     (file,) = baselines.rglob("*.toml")
-    file.write_text(file.read_text()[:300])
-    red = suite(PLAIN)
-    red.assert_outcomes(failed=1)
-    red.stdout.fnmatch_lines(["E *BaselineError: *test_net.toml: *: pytest --virtio-baseline=update *::test_net"])
-    suite(PLAIN, "--virtio-baseline=update").assert_outcomes(passed=1)
+    broken = file.read_text()[:300]
+    file.write_text(broken)
+    for mode in ("check", "new", "update"):
+        red = suite(PLAIN, f"--virtio-baseline={mode}")
+        red.assert_outcomes(failed=1)
+        red.stdout.fnmatch_lines(["E *test_net.toml: *: rm *test_net.toml && pytest --virtio-baseline=new *::test_net"])
+        assert file.read_text() == broken
+    file.unlink()
+    new(suite, PLAIN)
     suite(PLAIN).assert_outcomes(passed=1)
+
+
+def test_the_command_boots_the_same_vms(suite: Run, program: Path) -> None:
+    options = (
+        f"--virtio-qemu=x={program}",
+        "--virtio-qemu",
+        f"y={program}",
+        "--virtio-accel=tcg",
+        "--virtio-timeout=50",
+    )
+    red = suite(PLAIN, *options, "--virtio-matrix=packed=on")
+    said = f"--virtio-qemu=x={program} --virtio-qemu=y={program} --virtio-accel=tcg --virtio-matrix=packed=on"
+    red.stdout.fnmatch_lines([f"E *to make it: pytest --virtio-baseline=new {said} '*::test_net[[]packed-on-x]'"])
 
 
 def test_a_place_that_can_not_be_written(suite: Run, baselines: Path) -> None:
