@@ -67,7 +67,7 @@ def check_seen(item: pytest.Item) -> None:
 
 def _vary(metafunc: pytest.Metafunc) -> None:
     test = metafunc.definition
-    if not qemus.is_ours(test, "virtio") or not qemus.is_ours(test, _VARIANT):
+    if not qemus.is_ours(test, "virtio") or not qemus.is_ours(test, _VARIANT) or _says_itself(test):
         return
     with _naming(test):
         axes = _axes(test, virtio_session(metafunc.config))
@@ -99,7 +99,17 @@ def _naming(test: pytest.Item) -> Iterator[None]:
 
 def _marked_qemus(test: pytest.Item) -> object:
     """The author's axis of QEMUs, for a test whose VM the marks declare; None where there is none."""
-    return marked(test).matrix.get("qemu") if qemus.is_ours(test, "virtio") else None
+    ours = qemus.is_ours(test, "virtio") and not _says_itself(test)
+    return marked(test).matrix.get("qemu") if ours else None
+
+
+def _says_itself(test: pytest.Item) -> bool:
+    """Whether the test's marks are wrong in what is no matrix: then it fails at its own line, and the others run."""
+    try:
+        marked(test)
+    except UsageError:
+        return not any("matrix" in mark.kwargs for mark in test.iter_markers("virtio"))
+    return False
 
 
 def _axes(test: pytest.Item, session: VirtioSession) -> Axes:

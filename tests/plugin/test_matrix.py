@@ -196,7 +196,6 @@ def test_a_property_of_one_device(names: Callable[..., list[str]]) -> None:
         ('Blk(packed="on"), matrix={"packed": ["on"]}', "matrix: blk0 declares packed itself: leave it to one of them"),
         ('Blk(), cpus=2, matrix={"cpus": [1]}', "matrix: cpus= is set by the same mark: leave it to one of them"),
         ('Blk(), matrix=["pci"]', 'matrix=[[]\'pci\'[]]: axes and their values are expected: *'),
-        ('Blk(), matrx={"packed": ["on"]}', "unknown keyword of virtio: 'matrx'. Did you mean 'matrix'*"),
         ('Blk(), matrix={"kernel": ["k"]}', "matrix: kernel: guest='scripted' boots no kernel: add guest=\"linux\""),
         ('Blk(), matrix={"qemu": "a"}', "matrix: qemu: a list of QEMUs is expected: [[]'a'[]]"),
     ],
