@@ -66,6 +66,7 @@ __all__ = (
     "VirtioAssertionError",
     # Helpers
     "near_misses",
+    "nearest",
 )
 
 
@@ -276,18 +277,24 @@ class VirtioAssertionError(VirtioError, AssertionError):
     """An assertion helper failed. The verdict is the first line of the message."""
 
 
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that the user may have meant, the nearest first; three at the most."""
+    import difflib  # noqa: PLC0415 - this module is loaded in every pytest run, and few of them get here
+
+    by_folded = {_folded(candidate): candidate for candidate in known}
+    return [by_folded[close] for close in difflib.get_close_matches(_folded(name), by_folded, n=3, cutoff=0.6)]
+
+
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Say which of the known names the user may have meant: ``"Did you mean 'a' or 'b'?"``.
 
     With no near one, up to twelve names are all shown, and more are not; "" if there is nothing to say.
     """
-    import difflib  # noqa: PLC0415 - this module is loaded in every pytest run, and few of them get here
-
-    by_folded = {_folded(candidate): candidate for candidate in known}
-    close = difflib.get_close_matches(_folded(name), by_folded, n=3, cutoff=0.6)
+    candidates = tuple(known)
+    close = nearest(name, candidates)
     if close:
-        return f"Did you mean {' or '.join(repr(by_folded[c]) for c in close)}?"
-    names = sorted(by_folded.values())
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    names = sorted({_folded(candidate): candidate for candidate in candidates}.values())
     if names and len(names) <= 12:
         return f"There are: {', '.join(names)}."
     return ""

@@ -96,10 +96,31 @@ def test_directories_go_test_by_test(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_test_that_is_gone_alone_is_a_difference(tmp_path: Path) -> None:
-    put(tmp_path / "a" / "x.toml")
-    put(tmp_path / "a" / "y.toml")
-    put(tmp_path / "b" / "x.toml")
+    put(tmp_path / "a" / "x" / "profile.toml")
+    put(tmp_path / "a" / "y" / "profile.toml")
+    put(tmp_path / "b" / "x" / "profile.toml")
     assert diff(tmp_path / "a", tmp_path / "b") == 1
+
+
+def test_what_is_no_profile_is_left_alone_and_one_that_is_broken_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether they are looked at from within a directory of baselines or from above."""
+    for side, words in (("a", "negotiated"), ("b", "offered")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "pyproject.toml").write_text("[project]\n")
+        put(tmp_path / side / "__virtio__" / "test_a" / "test_x.toml", words)
+    above, within = tmp_path / "a", tmp_path / "b" / "__virtio__"
+    assert diff(above, within) == 1
+    assert capsys.readouterr().out.startswith("test_a/test_x.toml:\n")
+    (above / "__virtio__" / "test_a" / "test_w.toml").write_text("schema = 1")
+    put(within / "test_a" / "test_w.toml")
+    assert diff(above, within) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("test_a/test_x.toml:\n")
+    assert captured.err.startswith("test_a/test_w.toml: ")
+    assert diff(tmp_path / "none", within) == 2
+    assert "there is no such file or directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["none.toml", "empty", "broken.toml", "allow.toml"])

@@ -17,10 +17,13 @@ from pytest_virtio.baseline.codec import ANEW, Baseline, loads
 from pytest_virtio.baseline.table import LIMIT, Source
 from pytest_virtio.errors import BaselineError
 
-__all__ = ("DIRECTORY", "baseline_path", "listed", "read", "write")
+__all__ = ("DIRECTORY", "PROFILE", "baseline_path", "listed", "read", "write")
 
 DIRECTORY: Final = "__virtio__"
 """The directory beside the tests that their baselines are in."""
+
+PROFILE: Final = "profile.toml"
+"""What a profile is called among the artefacts of a test."""
 
 _SUFFIX: Final = ".toml"
 # File systems that encrypt names take 143 bytes; most take 255.

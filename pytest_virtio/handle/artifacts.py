@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pytest_virtio import render
+from pytest_virtio.baseline.store import PROFILE
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
 from pytest_virtio.handle.dump import DUMP_SECONDS, Section, scripted_steps, sections, tail
@@ -52,7 +53,7 @@ def _makers(running: RunningVm, findings: Findings, deadline: Deadline) -> dict[
     watched = [id for id, backend in running.backends.items() if backend.witness]
     return {
         "models.json": partial(_models, findings),
-        "profile.toml": partial(_profile, running, deadline),
+        PROFILE: partial(_profile, running, deadline),
         **_guest(running),
         "qemu.stderr": partial(running.qemu.stderr_text, TEXT_LIMIT),
         **{f"backend-{id}.stderr": partial(backend.account, TEXT_LIMIT) for id, backend in running.backends.items()},

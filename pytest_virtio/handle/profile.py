@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pytest_virtio.introspect.config import constant_configs
 from pytest_virtio.introspect.query import Place, raised
 from pytest_virtio.launch import RunningVm
-from pytest_virtio.model.negotiation import negotiation
+from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
 from pytest_virtio.model.profile import ConfigValue, DeviceProfile, FeatureProfile, Profile, QueueProfile
 from pytest_virtio.model.queue import VirtQueueStatus
 from pytest_virtio.model.status import VirtioInfo, VirtioStatus
@@ -60,17 +60,23 @@ def _device(
     config: Mapping[str, ConfigValue],
 ) -> DeviceProfile:
     type, vhost = device_type(status.device_id), status.vhost_dev
-    rows = negotiation(status, running.offered_by_backend(VirtioInfo(path, "").id))
+    id = VirtioInfo(path, "").id
+    rows = negotiation(status, running.offered_by_backend(id), running.masked_by_test(id))
     names = type.queue_names(status.num_vqs or 0, status.host_features.bits)
     spoken = vhost.protocol_features if vhost else None
     return DeviceProfile(
         type=type.name,
         transport=_transport(running.spec.transport, status, mmio=VirtioInfo(path, "").proxy == path),
-        features={row.feature: FeatureProfile(row.offered, row.acknowledged, row.backend_offers) for row in rows},
+        features={row.feature: _feature(row) for row in rows},
         queues=tuple(QueueProfile(called[0], _size(queues.get((path, n)))) for n, called in enumerate(names)),
         config=config,
         protocol_features=None if spoken is None else spoken.names,
     )
+
+
+def _feature(row: FeatureNegotiation) -> FeatureProfile:
+    """What a test's own mask takes away the backend does not offer, as far as QEMU can see."""
+    return FeatureProfile(row.offered, row.acknowledged, row.backend_offers and not row.masked)
 
 
 def _size(queue: VirtQueueStatus | None) -> int:

@@ -6,6 +6,7 @@ is the model's to say, and the words for it are those of a baseline.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from pytest_virtio.render.text import escape
 __all__ = ("Ran", "Sides", "alike", "differing")
 
 _REASON_LIMIT = 300
+_PASSING = re.compile(r"0x[0-9a-f]+|\bpid \d+|/\S+")
+"""Addresses, processes and paths."""
 
 
 @dataclass(slots=True)
@@ -56,11 +59,20 @@ def differing(tests: Mapping[str, Sides], names: tuple[str, str]) -> dict[tuple[
 
 
 def alike(tests: Mapping[str, Sides], names: tuple[str, str]) -> str:
-    """How many tests do not differ, in words."""
-    count = sum(not any(_differences(sides, names)) for sides in tests.values())
+    """How many tests do not differ, in words; those apart of which that says little."""
     if not tests:
         return "no test ran on either"
-    return f"{count} {'test is' if count == 1 else 'tests are'} alike on {names[0]} and {names[1]}"
+    same = [sides for sides in tests.values() if not any(_differences(sides, names))]
+    skipped = sum(sides[0].outcome == "skipped" for sides in same)
+    dark = sum("" in sides[0].profiles for sides in same)
+    count = len(same) - skipped - dark
+    return ", ".join(
+        [
+            f"{count} {'test is' if count == 1 else 'tests are'} alike on {names[0]} and {names[1]}",
+            *([f"{skipped} skipped on both"] if skipped else []),
+            *([f"{dark} whose VMs could not be asked on either"] if dark else []),
+        ]
+    )
 
 
 def _differences(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
@@ -69,7 +81,7 @@ def _differences(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
         yield from (f"{names[side]}: {sides.get(side, 'did not run')}" for side in (0, 1))
         return
     vms = len(before.profiles), len(now.profiles)
-    if before.outcome != now.outcome:
+    if (before.outcome, _lasting(before.reason)) != (now.outcome, _lasting(now.reason)):
         yield from (f"{names[side]}: {sides[side]}" for side in (0, 1))
     elif vms[0] != vms[1]:
         yield f"VMs: {vms[0]} on {names[0]}, {vms[1]} on {names[1]}"
@@ -87,8 +99,13 @@ def _changes(before: str, now: str, names: tuple[str, str]) -> Iterator[str]:
         return
     was, is_ = (loads(text.encode(), name).profile for text, name in zip((before, now), names, strict=True))
     found = compare(was, is_)
-    if found.changes:
+    if found.changes or found.untold:
         yield from baseline_changes(found)
+
+
+def _lasting(reason: str) -> str:
+    """Without what is another one in each run."""
+    return _PASSING.sub("", reason)
 
 
 def _outcome(report: pytest.TestReport) -> str:

@@ -131,3 +131,8 @@ def test_a_linux_guest(virtio_factory: VirtioFactory, transport: str) -> None:
         assert {name: feature.offered for name, feature in found.features.items()} == {
             name: feature.offered for name, feature in other.features.items()
         }
+
+
+def test_what_the_test_masks_the_backend_does_not_offer(virtio_factory: VirtioFactory) -> None:
+    found = profile_of(virtio_factory, VhostUserBlk(mask={"VIRTIO_BLK_F_DISCARD"}))
+    assert found.devices["vublk0"].features["VIRTIO_BLK_F_DISCARD"] == FeatureProfile(False, False, False)

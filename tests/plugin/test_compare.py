@@ -110,6 +110,32 @@ def test_several_vms_of_a_body_are_paired_in_order(run_dry: Run) -> None:
     assert "  VMs: 1 on qemu-7.2, 2 on qemu-10.0" in shown(result)
 
 
+def test_alike_are_those_that_were_compared(run_dry: Run) -> None:
+    result = run_dry(BY_QEMU + """
+    import signal
+
+    @pytest.mark.virtio(Rng())
+    def test_fails_otherwise(virtio, newer):
+        raise ValueError(f"0x{id(virtio):x} " + ("eleven" if newer else "seven"))
+
+    @pytest.mark.virtio(Rng())
+    def test_fails_alike(virtio): raise ValueError(f"{virtio!r} at 0x{id(virtio):x}")
+
+    @pytest.mark.virtio(Rng())
+    def test_gone(virtio): virtio.vm.qmp("quit")
+
+    @pytest.mark.skip
+    @pytest.mark.virtio(Rng())
+    def test_skipped(virtio): pass
+    """, *COMPARE)  # fmt: skip
+    *lines, last = shown(result)
+    assert last == (
+        "1 test is alike on qemu-7.2 and qemu-10.0, 1 skipped on both, 1 whose VMs could not be asked on either"
+    )
+    assert lines[0].endswith("::test_fails_otherwise")
+    assert [line[-5:] for line in lines[1:]] == ["seven", "leven"]
+
+
 def test_one_that_ran_on_one_only_is_told(run_dry: Run) -> None:
     result = run_dry("""
     @pytest.mark.virtio(Rng())

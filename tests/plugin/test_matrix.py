@@ -360,6 +360,10 @@ def test_a_property_that_overriding_devices_lack(run: Run) -> None:
         ["E  *MissingError: matrix: unknown axis of the matrix, or property of rng0*'mrg_rxbuf'*"]
     )
     run("def test_it(virtio): pass", "--virtio-matrix=mrg_rxbuf=on", conftest=conftest).assert_outcomes(skipped=1)
+    slip = tests.replace("mrg_rxbuf", "pakced")
+    result = run(slip, "--virtio-missing=skip", conftest=conftest)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E  *UsageError: matrix: unknown axis*'pakced'*Did you mean 'packed'*"])
 
 
 def test_kernels(run_dry: Run) -> None:
