@@ -13,7 +13,7 @@ from functools import partial
 from pytest_virtio import render
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.handle.dump import DUMP_SECONDS, Section, scripted_steps, sections, tail
+from pytest_virtio.handle.dump import DUMP_SECONDS, SECOND_MONITOR, Section, scripted_steps, sections, tail
 from pytest_virtio.handle.findings import ask_more
 from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.wire import device_wire
@@ -38,6 +38,10 @@ class Evidence:
 
     sections: tuple[Section, ...]
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def of_ending(self) -> Evidence:
+        """The same, of a VM that is gone by the time that anybody reads it: its second monitor answers nobody."""
+        return replace(self, sections=tuple(each for each in self.sections if each.title != SECOND_MONITOR))
 
 
 def evidence(running: RunningVm, seconds: float = DUMP_SECONDS) -> Evidence:

@@ -136,6 +136,22 @@ def test_a_vm_that_did_not_start_leaves_the_failure(run: Run, kept: Path) -> Non
     assert "-nonsense: invalid option" in (test / "report.txt").read_text()
 
 
+def test_a_strict_xpass_is_a_failure(run: Run, kept: Path) -> None:
+    result = run("""
+        @pytest.mark.xfail(strict=True, reason="known")
+        @firmware_blk
+        def test_red(virtio): pass
+
+        @pytest.mark.xfail(strict=True)
+        def test_other(): pass
+    """, "--virtio-artifacts=kept")  # fmt: skip
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*- virtio: verdict -*", "blk0: *", "FAILED *::test_red - [[]XPASS(strict)[]] known"])
+    test = _only(kept)
+    assert set(_names(test)) == FILES | {"console.log"}
+    assert (_about(test)["outcome"], _about(test)["words"]) == ("failed", "[XPASS(strict)] known")
+
+
 def test_a_daemons_wire_words_and_vhost_side(run: Run, kept: Path) -> None:
     run("""
         @pytest.mark.virtio(VhostUserBlk(wire=True))

@@ -49,6 +49,26 @@ def test_the_report_prints_its_path(run: Run) -> None:
 
 
 @pytest.mark.qemu
+def test_one_that_is_gone_is_not_named(run: Run) -> None:
+    result = run(
+        """
+        def test_block(virtio_factory):
+            with virtio_factory(Rng()):
+                assert 0
+
+        @pytest.mark.virtio(Rng())
+        def test_qemu(virtio):
+            os.kill(virtio.vm.pid, signal.SIGKILL)
+            virtio["rng0"].status()
+        """,
+        "--virtio-monitor",
+    )
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("- virtio: verdict -") == 2
+    result.stdout.no_fnmatch_line("*second monitor*")
+
+
+@pytest.mark.qemu
 def test_it_may_stand_in_the_ini_file(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nvirtio_monitor = yes")
     test = """
