@@ -56,7 +56,9 @@ def test_no_file_has_the_marks_of_a_merge() -> None:
     names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
     marks = re.compile(rb"^(<{7} .*|>{7} .*|={7})$", re.MULTILINE)
     assert names
-    assert [name for name in names if (checkout / name).is_file() and marks.search((checkout / name).read_bytes())] == []
+    assert [
+        name for name in names if (checkout / name).is_file() and marks.search((checkout / name).read_bytes())
+    ] == []
 
 
 def test_another_name_is_no_attribute() -> None:

@@ -110,15 +110,11 @@ def test_all_that_a_fixtures_failure_fails_are_annotated(run: Run, summary: Path
     assert summary.read_text().count("<details>") == 2
 
 
-@pytest.mark.parametrize("choice", ["-k green", "-m virtio", "--lf"])
-def test_deselected_tests_are_no_reports(run: Run, summary: Path, pytester: pytest.Pytester, choice: str) -> None:
-    tests = TESTS.partition("    @pytest.mark.virtio(Blk())\n    @pytest.mark.parametrize")[0]
-    if choice == "--lf":
-        run(tests).assert_outcomes(passed=1, failed=1)
-    result = run(f"{tests}\n    def test_other(): pass\n", *choice.split())
-    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    result.stdout.fnmatch_lines(["*deselected*"])
-    assert "## virtio tests" in summary.read_text()
+def test_deselected_tests_are_no_reports(run: Run, summary: Path) -> None:
+    result = run(TESTS, "-k", "green")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1, deselected=3)
+    assert "<code>1 passed</code>" in summary.read_text()
 
 
 def test_a_directorys_name_makes_no_virtio_test(
