@@ -107,7 +107,7 @@ def _device(running: ObservedVm, id: str, asked: _Asked) -> DeviceFindings:
 
 def _state(running: ObservedVm, run_state: str) -> Iterator[str]:
     """What is wrong with the VM as a whole, or with what serves its devices."""
-    of_process = tuple(_process(running)) if isinstance(running, RunningVm) else ()
+    of_process = () if isinstance(running, AttachedVm) else tuple(_process(running))
     yield from of_process
     if run_state and not of_process:
         yield f"the VM stands still: {run_state}"
