@@ -64,8 +64,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         end.close()
 
 
-def qmp(replies: Mapping[str, object]) -> Callable[[socket.socket], None]:
-    """A fake QEMU: an answer for each command; bytes are said as they are."""
+def qmp(replies: Mapping[str, object], heard: list[str] | None = None) -> Callable[[socket.socket], None]:
+    """A fake QEMU: an answer for each command; bytes are said as they are. What it is asked goes into ``heard``."""
 
     def talk(end: socket.socket) -> None:
         end.sendall(GREETING)
@@ -76,6 +76,8 @@ def qmp(replies: Mapping[str, object]) -> Callable[[socket.socket], None]:
                 # The client ends its commands by nothing.
                 asked, length = json.JSONDecoder().raw_decode(text)
                 text = text[length:].lstrip()
+                if heard is not None:
+                    heard.append(asked["execute"])
                 end.sendall(answer(asked, {"qmp_capabilities": {}, **replies}))
 
     return talk
@@ -180,6 +182,27 @@ def test_a_backend_that_listens_silently(serve: Serve, capsys: Said) -> None:
 
     path = serve(talk)
     assert f"process {os.getpid()} (" in refused(capsys, path, "--timeout", "0.2")
+
+
+def test_one_that_greets_and_then_hangs(serve: Serve, capsys: Said) -> None:
+    def talk(end: socket.socket) -> None:
+        end.sendall(GREETING)
+        while end.recv(100):
+            pass
+
+    said = refused(capsys, serve(talk), "--timeout", "0.5")
+    assert "it greeted, and does not answer qmp_capabilities within 0.5 s: its main loop is blocked" in said
+
+
+def test_of_many_devices_those_that_are_shown_are_asked(serve: Serve, capsys: Said) -> None:
+    asked = list[str]()
+
+    devices = [{**DEVICE, "path": f"/machine/peripheral/d{n}/virtio-backend"} for n in range(50_000)]
+    replies = {"query-version": VERSION, "x-query-virtio": devices, "qom-get": "virtio-rng-pci"}
+    path = serve(qmp(replies, asked))
+    assert cli.main(["info", str(path), "--timeout", "60"]) == 1
+    assert "and 49936 more devices, not shown" in capsys.readouterr().out
+    assert asked.count("qom-get") == 64
 
 
 def test_endless_output(serve: Serve, capsys: Said) -> None:

@@ -22,10 +22,12 @@ TRANSCRIPT = BEGAN + '{"seconds": 1.5, "from": "plugin", "message": {"execute": 
 WIRE = '{"seconds": 0.25, "to": "QEMU", "name": "GET_FEATURES", "reply": true, "fields": {"u64": 4096}}\n'
 FILES = {"models.json": MODELS, "console.log": "hello", "qmp.jsonl": TRANSCRIPT, "wire-net0.jsonl": WIRE, "empty": ""}
 
+REPORT = "E   assert 0\n----- virtio: verdict -----\nblk0: DRIVER_OK\n---- Captured stdout call ----\nhi"
+
 
 def _write(directory: Path, test: str = "test_a.py::test_x", vms: int = 1, **about: str) -> Path:
     words = {"when": "call", "outcome": "failed", "time": "2026-01-01", "words": "assert 0\nmore", **about}
-    return store.write(directory, About(test=test, **words), "all of it", [FILES] * vms)
+    return store.write(directory, About(test=test, **words), REPORT, [FILES] * vms)
 
 
 def _shown(directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -41,7 +43,16 @@ def _refused(directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_tests_artefacts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = _shown(_write(tmp_path), capsys)
     assert out.splitlines()[0] == "==== test_a.py::test_x, call failed at 2026-01-01: assert 0 ===="
-    parts = ["virtio: verdict", "virtio: net0", "virtio: blk0", "console.log", "empty", "qmp.jsonl", "wire-net0.jsonl"]
+    parts = [
+        "report.txt",
+        "virtio: verdict",
+        "virtio: net0",
+        "virtio: blk0",
+        "console.log",
+        "empty",
+        "qmp.jsonl",
+        "wire-net0.jsonl",
+    ]
     assert [line for line in out.splitlines() if line.startswith("----")] == [f"---- {part} ----" for part in parts]
     assert "\n".join(render.verdict(FINDINGS)) in out
     for device in FINDINGS.devices.values():
@@ -53,7 +64,8 @@ def test_a_tests_artefacts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "\n(2 messages before these are not shown)\n0.2500 s to QEMU: GET_FEATURES reply u64 0x1000\n"
         "the connection has ended: hung up\n"
     ) in out
-    assert "all of it" not in out
+    assert "\n---- report.txt ----\nE   assert 0\n---- virtio: verdict ----\n" in out
+    assert "hi" not in out.splitlines()
 
 
 def test_several_vms_are_numbered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,9 +87,28 @@ def test_several_tests_come_in_turn_and_many_as_a_list(tmp_path: Path, capsys: p
     assert listed.endswith("9 tests: pytest-virtio show DIR shows one\n")
 
 
-def test_without_a_vm_the_report_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_vm_the_report_is_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = _write(tmp_path, vms=0)
-    assert f"no VM of it was there to look at; its failure is in {place}/report.txt" in _shown(place, capsys)
+    assert _shown(place, capsys).endswith(f"---- report.txt ----\n{REPORT}\nno VM of it was there to look at\n")
+    (place / "report.txt").unlink()
+    assert _shown(place, capsys).endswith("====\nno VM of it was there to look at\n")
+
+
+def test_what_is_before_a_line_that_was_cut_off_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = _write(tmp_path)
+    (place / "qmp.jsonl").write_text(TRANSCRIPT + '{"seconds": 2.5, "fr')
+    (place / "wire-net0.jsonl").write_text(WIRE + WIRE[:20])
+    out = _shown(place, capsys)
+    assert '\n1.5000 s plugin: {"execute": "stop"}\nit is no JSON, or not all of it: ' in out
+    assert "to QEMU: GET_FEATURES reply u64 0x1000\nthe connection has ended: hung up\nit is no JSON, or " in out
+
+
+def test_queues_without_number_do_not_hang_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(MODELS)
+    document["devices"]["net0"]["status"]["num_vqs"] = 1 << 60
+    place = _write(tmp_path)
+    (place / "models.json").write_text(json.dumps(document))
+    assert "num_vqs: at most 65536 is expected" in _shown(place, capsys)
 
 
 def test_what_is_broken_or_missing_is_said_in_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -43,6 +46,19 @@ def test_every_public_name_is_there_documented_and_listed_once() -> None:
     undocumented = [name for name in pytest_virtio.__all__ if not getattr(pytest_virtio, name).__doc__]
     assert undocumented == []
     assert set(pytest_virtio.__all__) <= set(dir(pytest_virtio))
+
+
+def test_no_file_has_the_marks_of_a_merge() -> None:
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        pytest.skip("which files are ours is known in a checkout only")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=checkout, stdout=subprocess.PIPE, check=True).stdout
+    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    marks = re.compile(rb"^(<{7} .*|>{7} .*|={7})$", re.MULTILINE)
+    assert names
+    assert [
+        name for name in names if (checkout / name).is_file() and marks.search((checkout / name).read_bytes())
+    ] == []
 
 
 def test_another_name_is_no_attribute() -> None:

@@ -51,7 +51,7 @@ def test_names_of_regions_of_the_guests_memory_alone() -> None:
 
 
 def test_what_is_behind_network_cards() -> None:
-    assert qapi.parse_peers(NETWORK) == {"virtio-net-pci.0": {"user"}, "net0": {"tap", "vhost-user"}}
+    assert qapi.parse_peers(NETWORK) == {"#net044": {"user"}, "n": {"tap", "vhost-user"}}
     assert qapi.parse_peers(None) == {}
 
 

@@ -7,7 +7,7 @@ own. Reading passes over keys that it doesn't know, and what a feature is called
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -44,6 +44,7 @@ __all__ = (
 
 SCHEMA: Final = 1
 """Goes up when a reader of the version before would misread a document; a key more does not do that."""
+MOST_QUEUES: Final = 1 << 16
 _FAULTS_SHOWN: Final = 3
 
 T = TypeVar("T")
@@ -66,24 +67,25 @@ def models_from_json(text: str) -> Findings:
     return _structured(object_from_json(text), Findings)
 
 
-def wire_messages_from_json(lines: Iterable[str]) -> tuple[WireMessage, ...]:
-    """The messages of a wire's log, a line each.
+def wire_messages_from_json(lines: Iterable[str]) -> Iterator[WireMessage]:
+    """Yield the messages of a wire's log, a line each.
 
-    :raises UsageError: when a line is none.
+    :raises UsageError: when a line is none; those before it have been yielded.
     """
-    return tuple(_structured(_parsed(line), WireMessage) for line in lines)
+    return (_structured(_parsed(line), WireMessage) for line in lines)
 
 
-def transcript_from_json(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """The entries of a QMP transcript, without its first line.
+def transcript_from_json(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a QMP transcript, without its first line.
 
-    :raises UsageError: when it is none, or a newer pytest-virtio's.
+    :raises UsageError: when it is none, or a newer pytest-virtio's; or at a line that is no entry.
     """
     object_from_json(lines[0] if lines else "")
-    entries = [_parsed(line) for line in lines[1:]]
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise UsageError("a line of it is no JSON object")
-    return entries
+    for line in lines[1:]:
+        entry = _parsed(line)
+        if not isinstance(entry, dict):
+            raise UsageError("a line of it is no JSON object")
+        yield entry
 
 
 def object_from_json(text: str) -> dict[str, Any]:
@@ -174,6 +176,9 @@ def _status_of(converter: Converter) -> Callable[[Any, Any], VirtioStatus]:
 
     def status(document: Any, kind: Any) -> VirtioStatus:
         found = structure(document, kind)
+        if (found.num_vqs or 0) > MOST_QUEUES:
+            # Queues have indices of 16 bits; of a number beyond, somebody would name them all.
+            raise ValueError(f"num_vqs: at most {MOST_QUEUES} is expected, not {found.num_vqs}")
         return replace(found, guest_features=_offered(found.guest_features, found.host_features))
 
     return status

@@ -7,10 +7,11 @@ them is worded. Nothing in the files is trusted: whoever can write to a CI's sto
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pytest_virtio import render
 from pytest_virtio.artifact import codec, store
@@ -28,6 +29,9 @@ LISTED: Final = 1000
 VMS_SHOWN: Final = 16
 DEVICES_SHOWN: Final = 64
 _BOLD: Final = 1
+_VERDICT: Final = re.compile(r"-+ virtio: verdict( \(VM \d+ of \d+\))? -+")
+
+T = TypeVar("T")
 
 
 class _Part(NamedTuple):
@@ -68,13 +72,15 @@ def _list(tests: list[Path]) -> None:
 def _show_test(directory: Path) -> None:
     print(coloured(f"==== {_heading(directory)} ====", _BOLD))
     vms = store.vms_in(directory)
+    report = directory / store.REPORT
+    if report.exists():
+        _print(_Part(store.REPORT, partial(_failure, report, whole=not vms)))
     if not vms:
-        print(f"no VM of it was there to look at; its failure is in {render.safe(str(directory / store.REPORT))}")
+        print("no VM of it was there to look at")
     for number, vm in enumerate(vms[:VMS_SHOWN], 1):
         of = f" (VM {number} of {len(vms)})" if len(vms) > 1 else ""
         for part in _parts(vm):
-            print(coloured(f"---- {part.title}{of} ----", _BOLD))
-            print(_text(part))
+            _print(part, of)
     if len(vms) > VMS_SHOWN:
         print(f"and {len(vms) - VMS_SHOWN} more VMs, not shown")
 
@@ -89,6 +95,11 @@ def _heading(directory: Path) -> str:
     return render.safe(f"{about.test}, {about.when} {about.outcome} at {about.time}{said}")
 
 
+def _print(part: _Part, of: str = "") -> None:
+    print(coloured(f"---- {part.title}{of} ----", _BOLD))
+    print(_text(part))
+
+
 def _text(part: _Part) -> str:
     try:
         text = "\n".join(part.lines())
@@ -97,6 +108,14 @@ def _text(part: _Part) -> str:
     except Exception as error:  # noqa: BLE001 - a file that was made up must not keep the other parts from being seen
         text = f"this part can't be shown: {error!r}"
     return render.escape(text.rstrip("\n"), PART_LIMIT, keep="head")
+
+
+def _failure(report: Path, *, whole: bool) -> Iterator[str]:
+    """The failure, up to what the models say too."""
+    for line in store.read(report).splitlines():
+        if not whole and _VERDICT.fullmatch(line):
+            return
+        yield line
 
 
 def _parts(vm: Path) -> Iterator[_Part]:
@@ -126,11 +145,30 @@ def _plain(path: Path, _: Findings | None) -> Iterator[str]:
 
 
 def _transcript(path: Path, _: Findings | None) -> Iterator[str]:
-    yield from render.transcript(codec.transcript_from_json(store.read(path).splitlines()))
+    entries, fault = _up_to_fault(codec.transcript_from_json(store.read(path).splitlines()))
+    yield from render.transcript(entries)
+    yield from filter(None, [fault])
 
 
 def _wire(path: Path, findings: Findings | None) -> Iterator[str]:
-    messages = codec.wire_messages_from_json(store.read(path).splitlines())
+    messages, fault = _up_to_fault(codec.wire_messages_from_json(store.read(path).splitlines()))
     device = findings.devices.get(path.name.removeprefix("wire-").removesuffix(".jsonl")) if findings else None
     told = device.wire if device else None
     yield from render.wire(told.count if told else len(messages), messages, told.ended if told else "")
+    yield from filter(None, [fault])
+
+
+def _up_to_fault(entries: Iterator[T]) -> tuple[list[T], str]:
+    """The entries before one that can't be read, and why it can't; a full disk leaves half a line.
+
+    :raises UsageError: when there are none before it.
+    """
+    found: list[T] = []
+    try:
+        for entry in entries:
+            found.append(entry)
+    except UsageError as error:
+        if not found:
+            raise
+        return found, str(error)
+    return found, ""

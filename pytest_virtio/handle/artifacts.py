@@ -14,7 +14,7 @@ from pytest_virtio import render
 from pytest_virtio.baseline.store import PROFILE
 from pytest_virtio.errors import VirtioError
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.handle.dump import DUMP_SECONDS, Section, scripted_steps, sections, tail
+from pytest_virtio.handle.dump import DUMP_SECONDS, SECOND_MONITOR, Section, scripted_steps, sections, tail
 from pytest_virtio.handle.findings import ask_more
 from pytest_virtio.handle.profile import profile
 from pytest_virtio.handle.wire import device_wire
@@ -25,7 +25,7 @@ from pytest_virtio.vm.deadline import Deadline
 __all__ = ("Evidence", "evidence")
 
 TEXT_LIMIT = 1 << 20
-"""Bytes of a console, or of a log of any kind."""
+"""Bytes of a console, or of a log of any kind, as written: what shows as ``\\x1b`` has four."""
 MODELS_LIMIT = 8 << 20
 
 
@@ -39,6 +39,10 @@ class Evidence:
 
     sections: tuple[Section, ...]
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def of_ending(self) -> Evidence:
+        """The same, of a VM that is gone by the time that anybody reads it: its second monitor answers nobody."""
+        return replace(self, sections=tuple(each for each in self.sections if each.title != SECOND_MONITOR))
 
 
 def evidence(running: RunningVm, seconds: float = DUMP_SECONDS) -> Evidence:
@@ -55,8 +59,8 @@ def _makers(running: RunningVm, findings: Findings, deadline: Deadline) -> dict[
         "models.json": partial(_models, findings),
         PROFILE: partial(_profile, running, deadline),
         **_guest(running),
-        "qemu.stderr": partial(running.qemu.stderr_text, TEXT_LIMIT),
-        **{f"backend-{id}.stderr": partial(backend.account, TEXT_LIMIT) for id, backend in running.backends.items()},
+        "qemu.stderr": _log(partial(running.qemu.stderr_text, TEXT_LIMIT)),
+        **{f"backend-{id}.stderr": _log(partial(each.account, TEXT_LIMIT)) for id, each in running.backends.items()},
         "qmp.jsonl": lambda: "".join(f"{line}\n" for line in running.qemu.monitor.transcript.lines()),
         **{f"wire-{id}.jsonl": partial(_wire, running, id) for id in watched},
         "command.sh": lambda: f"#!/bin/sh\n{running.by_hand}\n",
@@ -75,8 +79,12 @@ def _guest(running: RunningVm) -> dict[str, Callable[[], str | None]]:
     if guest is None:
         return {}
     if isinstance(guest, ScriptedGuest):
-        return {"scripted-guest.txt": lambda: render.escape(scripted_steps(guest), TEXT_LIMIT)}
-    return {"console.log": lambda: tail(guest.console, TEXT_LIMIT)}
+        return {"scripted-guest.txt": _log(lambda: render.escape(scripted_steps(guest), TEXT_LIMIT))}
+    return {"console.log": _log(lambda: tail(guest.console, TEXT_LIMIT))}
+
+
+def _log(make: Callable[[], str]) -> Callable[[], str]:
+    return lambda: render.fit(make(), TEXT_LIMIT)
 
 
 def _models(findings: Findings) -> str:

@@ -22,11 +22,12 @@ from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Stream
 
-__all__ = ("DUMP_SECONDS", "Section", "report", "scripted_steps", "sections", "tail", "told")
+__all__ = ("DUMP_SECONDS", "SECOND_MONITOR", "Section", "report", "scripted_steps", "sections", "tail", "told")
 
 DUMP_SECONDS = 5.0
 SECTION_LIMIT = 32 * 1024
 CONSOLE_LIMIT = 8 * 1024
+SECOND_MONITOR = "second monitor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _maker_of_device(id: str, device: DeviceFindings) -> Callable[[], Section]:
 def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
     qemu, path = running.qemu, running.monitor
     return {
-        **({} if path is None else {"second monitor": lambda: _second_monitor(path)}),
+        **({} if path is None or not qemu.running else {SECOND_MONITOR: lambda: _second_monitor(path)}),
         **_guest(running.guest),
         "qemu stderr": lambda: Section("qemu stderr", qemu.stderr_text() or "(empty)"),
         **{f"{id} backend stderr": _maker_of_backend(id, backend) for id, backend in running.backends.items()},
@@ -94,7 +95,7 @@ def _surroundings(running: RunningVm) -> dict[str, Callable[[], Section]]:
 
 
 def _second_monitor(path: Path) -> Section:
-    return Section("second monitor", f"pytest-virtio info {shlex.quote(str(path))}")
+    return Section(SECOND_MONITOR, f"pytest-virtio info {shlex.quote(str(path))}")
 
 
 def _maker_of_backend(id: str, backend: RunningBackend) -> Callable[[], Section]:

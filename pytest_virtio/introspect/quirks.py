@@ -80,13 +80,18 @@ def is_vhost_type(type: str) -> bool:
     return "vhost" in type
 
 
+def is_network_card(type: str) -> bool:
+    """Whether a device of a QEMU type has a netdev behind it."""
+    return type.startswith("virtio-net")
+
+
 def may_have_vhost(type: str, netdevs: frozenset[str]) -> bool:
     """Whether a device may have a vhost backend.
 
     :param type: QEMU's; "" when it is not known.
     :param netdevs: the types of those behind it; empty when they are not known.
     """
-    if type.startswith("virtio-net"):
+    if is_network_card(type):
         return not netdevs or not netdevs <= NO_VHOST
     # virtio-crypto has one by a cryptodev object.
     return is_vhost_type(type) or not type.startswith("virtio-") or type.startswith("virtio-crypto")

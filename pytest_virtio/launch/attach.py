@@ -7,7 +7,7 @@ stops and pauses nothing of the VM's. The one process that it may start is a thr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from pytest_virtio.introspect.glimpse import Glimpses
 from pytest_virtio.introspect.introspector import Introspector
 from pytest_virtio.introspect.probe import can_be_tried, status_query_ends
 from pytest_virtio.introspect.query import Place, Queries
-from pytest_virtio.introspect.quirks import may_have_vhost, survives_status_query
+from pytest_virtio.introspect.quirks import is_network_card, is_vhost_type, may_have_vhost, survives_status_query
 from pytest_virtio.model.interrupt import Interrupt
 from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.model.status import VirtioInfo
@@ -41,6 +41,7 @@ class AttachedVm:
     :param version: QEMU's, ``"10.0.2"``.
     :param package: its packager's own, or "".
     :param paths: QOM path of each virtio device by id.
+    :param vhost: the ids of those whose type has a vhost backend.
     """
 
     qemu: AttachedQemu
@@ -48,6 +49,7 @@ class AttachedVm:
     package: str
     introspector: Introspector
     paths: Mapping[str, str]
+    vhost: frozenset[str]
     backends: Mapping[str, RunningBackend] = field(default_factory=dict)
     """None is known, whatever there is."""
     guest: None = None
@@ -79,16 +81,23 @@ class AttachedVm:
 
 
 @contextmanager
-def attached(path: Path, deadline: Deadline) -> Iterator[AttachedVm]:
+def attached(path: Path, deadline: Deadline, id: str | None = None, most: int | None = None) -> Iterator[AttachedVm]:
     """A conversation with the QEMU that listens at a path.
 
+    :param id: of the one device that there will be questions about.
+    :param most: that many of the first devices; what is not known of the others has them asked with all caution.
     :raises MonitorError: when there is none, saying why and what to do.
     :raises MissingError: when it has no virtio introspection.
     """
     with AttachedQemu.connect(path, deadline) as qemu:
         version, package = qapi.parse_version(qemu.execute(qapi.QUERY_VERSION, None, deadline.remaining()))
         infos = _devices(qemu, version, deadline)
-        types = _types(qemu, infos, deadline)
+        # Whoever answers may have called them anything.
+        paths = {safe(info.id): info.path for info in infos}
+        meant = [info for info in infos if id in (None, safe(info.id))][:most]
+        types = _told(qemu, meant, "type", deadline)
+        cards = [info for info in meant if is_network_card(types.get(info.id, ""))]
+        names = _told(qemu, cards, "netdev", deadline)
         introspector = Introspector(
             qemu,
             version,
@@ -96,12 +105,12 @@ def attached(path: Path, deadline: Deadline) -> Iterator[AttachedVm]:
             None,
             Glimpses(qemu, infos),
             types,
-            _Backends(types, _netdevs(qemu, deadline)),
+            _Backends(types, _netdevs(qemu, names, deadline)),
             # Whether there is one is not asked; without one no driver is offered ACCESS_PLATFORM.
             iommu=True,
         )
-        # Whoever answers may have called them anything.
-        yield AttachedVm(qemu, version, package, introspector, {safe(info.id): info.path for info in infos})
+        vhost = frozenset(safe(id) for id, type in types.items() if is_vhost_type(type))
+        yield AttachedVm(qemu, version, package, introspector, paths, vhost)
 
 
 def _devices(qemu: AttachedQemu, version: str, deadline: Deadline) -> tuple[VirtioInfo, ...]:
@@ -116,15 +125,21 @@ def _devices(qemu: AttachedQemu, version: str, deadline: Deadline) -> tuple[Virt
         ) from None
 
 
-def _types(qemu: AttachedQemu, infos: tuple[VirtioInfo, ...], deadline: Deadline) -> dict[str, str]:
-    asked = [(qapi.QOM_GET, {"path": info.proxy, "property": "type"}) for info in infos]
+def _told(qemu: AttachedQemu, infos: Sequence[VirtioInfo], property: str, deadline: Deadline) -> dict[str, str]:
+    """A property of devices by id, where it is text."""
+    asked = [(qapi.QOM_GET, {"path": info.proxy, "property": property}) for info in infos]
     told = qemu.execute_all(asked, deadline.remaining())
-    return {info.id: type for info, type in zip(infos, told, strict=True) if isinstance(type, str)}
+    return {info.id: text for info, text in zip(infos, told, strict=True) if isinstance(text, str)}
 
 
-def _netdevs(qemu: AttachedQemu, deadline: Deadline) -> Mapping[str, frozenset[str]]:
+def _netdevs(qemu: AttachedQemu, names: Mapping[str, str], deadline: Deadline) -> Mapping[str, frozenset[str]]:
+    """The types of what is behind network cards, by the card's id.
+
+    :param names: of what is behind them; ``info network`` calls a card by its id or by a name of its own.
+    """
     (told,) = qemu.execute_all([(qapi.HMP, {"command-line": qapi.QUERY_NETWORK})], deadline.remaining())
-    return {} if isinstance(told, VirtioError) else qapi.parse_peers(told)
+    types = {} if isinstance(told, VirtioError) else qapi.parse_peers(told)
+    return {id: types.get(name, frozenset()) for id, name in names.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ know verbs or pytest.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pytest_virtio.backend.services import services
 from pytest_virtio.declare.backends import VhostUser
 from pytest_virtio.declare.devices import Declaration, Disk, ScsiDisk
 from pytest_virtio.declare.spec import VmSpec
-from pytest_virtio.errors import MonitorError, QemuExitedError, UsageError
+from pytest_virtio.errors import MonitorError, QemuExitedError
 from pytest_virtio.guest.boot import boot_of
 from pytest_virtio.introspect.query import Queries
 from pytest_virtio.introspect.quirks import known_ends
@@ -41,8 +40,6 @@ from pytest_virtio.vm.resolve import check_introspection, check_machine, check_t
 
 __all__ = ("launch",)
 
-LONGEST_SOCKET_PATH = 107
-
 
 def launch(spec: VmSpec, host: Host, *, monitor: bool = False) -> RunningVm:
     """Start a VM.
@@ -61,8 +58,6 @@ def launch(spec: VmSpec, host: Host, *, monitor: bool = False) -> RunningVm:
     deadline = Deadline.after(spec.timeout)
     directory = workdir.make()
     try:
-        if monitor:
-            _check_length(cmdline.second_monitor(directory))
         boot = boot_of(spec.guest, spec.devices, directory)
         plan = Plan(
             host.program,
@@ -78,14 +73,6 @@ def launch(spec: VmSpec, host: Host, *, monitor: bool = False) -> RunningVm:
     except BaseException:
         workdir.remove(directory)
         raise
-
-
-def _check_length(path: Path) -> None:
-    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
-        raise UsageError(
-            f"a second monitor can't listen at {path}: the address of a socket holds {LONGEST_SOCKET_PATH} bytes "
-            "(unix(7)): set TMPDIR to a shorter path, or do without --virtio-monitor and --pdb"
-        )
 
 
 def _version(host: Host) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -19,12 +19,16 @@ from pytest_virtio.plugin.options import Settings
 __all__ = ("attach", "bounded", "pytest_sessionstart")
 
 TOTAL_LIMIT = 32 << 20
-"""Characters of all files of a test: each is bounded, and so are the VMs together."""
-REPORT_LIMIT = 4 << 20
+"""Bytes of all files of a test, as they are written: each is bounded, and so are the VMs together."""
+FAILURE_LIMIT = 3 << 20
+CAPTURED_LIMIT = 1 << 20
+"""Of all sections that a test's output was captured in."""
 _WORDS_LIMIT = 1000
 _ATTRIBUTE = "virtio_artifacts"
 _TOO_MUCH = f"left out: the files of this test come to more than {TOTAL_LIMIT >> 20} MiB\n"
 _SHOWN_TROUBLES = 5
+_SECTIONS = 64
+_TITLE_ROOM = 4096
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -51,12 +55,16 @@ def attach(report: pytest.TestReport, vms: Iterable[Mapping[str, str]]) -> None:
 
 def bounded(vms: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
     """The files; of those that come to too much with the ones before, a note."""
-    room, kept = TOTAL_LIMIT, []
+    from pytest_virtio.render import written
+
+    # The report has room of its own.
+    room, kept = TOTAL_LIMIT - FAILURE_LIMIT - CAPTURED_LIMIT, []
     for files in vms:
         mine = {}
         for name, text in files.items():
-            mine[name] = text if len(text) <= room else _TOO_MUCH
-            room -= len(mine[name])
+            size = len(written(text))
+            mine[name], size = (text, size) if size <= room else (_TOO_MUCH, len(_TOO_MUCH))
+            room -= size
         kept.append(mine)
     return kept
 
@@ -104,4 +112,20 @@ class _Writer:
             words=escape(str(getattr(crash, "message", "")), _WORDS_LIMIT, keep="head"),
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        write(self._directory, about, escape(report.longreprtext, REPORT_LIMIT), vms)
+        write(self._directory, about, _text(report), vms)
+
+
+def _text(report: pytest.TestReport) -> str:
+    """The failure, then what was captured, as pytest prints them; "" of a test that has passed."""
+    from pytest_virtio.render import escape, fit, safe
+
+    def shown(text: str, limit: int, keep: Literal["head", "tail"]) -> str:
+        return fit(escape(text, limit, keep=keep), limit, keep=keep)
+
+    if not report.longreprtext:
+        return ""
+    failure = shown(report.longreprtext, FAILURE_LIMIT, "head")
+    sections = report.sections[:_SECTIONS]
+    each = CAPTURED_LIMIT // max(1, len(sections)) - _TITLE_ROOM
+    captured = [f"{f' {safe(title)} ':-^80}\n{shown(text, each, 'tail')}".rstrip("\n") for title, text in sections]
+    return "\n".join([failure, *captured])

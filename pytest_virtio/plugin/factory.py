@@ -93,7 +93,8 @@ class _Block:
             unheard = self._unheard(virtio) if error is None else None
             failure = error or unheard
             if isinstance(failure, _WORTH_A_REPORT) and not isinstance(failure, _NO_FAILURE):
-                carry(failure, virtio.evidence(files=self._session.settings.artifacts is not None))
+                evidence = virtio.evidence(files=self._session.settings.artifacts is not None)
+                carry(failure, evidence.of_ending())
         finally:
             self._session.remove(virtio)
             virtio.close()

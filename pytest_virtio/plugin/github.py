@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_virtio.plugin import provenance
+from pytest_virtio.plugin.reports import is_of_virtio_test
 
 if TYPE_CHECKING:
     from pytest_virtio.render import FailedTest
@@ -46,7 +47,7 @@ def pytest_terminal_summary(
     older form of commands from anywhere in a line. So while reports are printed it is told to take none: the word that
     ends this is known to no guest.
     """
-    reports = [report for report in _all(terminalreporter) if _is_virtio(report)]
+    reports = [report for report in _all(terminalreporter) if is_of_virtio_test(report)]
     if not reports:
         return (yield)
     word = secrets.token_hex(16)
@@ -60,11 +61,8 @@ def pytest_terminal_summary(
 
 
 def _all(terminalreporter: pytest.TerminalReporter) -> Iterator[Any]:
+    """All that was counted: of what was deselected, tests instead of reports."""
     return (report for reports in terminalreporter.stats.values() for report in reports)
-
-
-def _is_virtio(report: Any) -> bool:
-    return "virtio" in getattr(report, "keywords", ()) or provenance.has_vm(report)
 
 
 def _failed(reports: Sequence[Any]) -> list[Any]:

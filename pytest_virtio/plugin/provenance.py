@@ -16,7 +16,7 @@ from pytest_virtio.plugin.session import started_session
 if TYPE_CHECKING:
     from pytest_virtio.model.provenance import Provenance
 
-__all__ = ("attach", "has_vm", "ran_on", "record", "record_for_suite")
+__all__ = ("attach", "ran_on", "record", "record_for_suite")
 
 _ATTRIBUTE = "virtio_provenance"
 _OURS = pytest.StashKey[list[tuple[str, object]]]()
@@ -47,11 +47,6 @@ def attach(report: pytest.TestReport, known: Sequence[Provenance]) -> None:
 
     if known:
         setattr(report, _ATTRIBUTE, [asdict(one) for one in known])
-
-
-def has_vm(report: object) -> bool:
-    """Whether a VM had run when the report was made."""
-    return hasattr(report, _ATTRIBUTE)
 
 
 def ran_on(reports: Iterable[object]) -> list[Provenance]:

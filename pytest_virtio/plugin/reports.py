@@ -20,10 +20,17 @@ from pytest_virtio.plugin.session import VirtioSession, started_session
 if TYPE_CHECKING:
     from pytest_virtio.handle import Evidence, Section, Virtio
 
-__all__ = ("pytest_runtest_makereport",)
+__all__ = ("is_of_virtio_test", "pytest_runtest_makereport")
 
 REPORT_SECONDS = 5.0
 """For all VMs of a test together."""
+_ATTRIBUTE = "virtio"
+_OURS = "virtio_test"
+
+
+def is_of_virtio_test(report: object) -> bool:
+    """Whether a report is of a test that takes VMs, or has shown one."""
+    return hasattr(report, _OURS)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,28 +41,36 @@ def pytest_runtest_makereport(
     ran_on = provenance.record(item, call.when)
     report = yield from _reported(item, call)
     provenance.attach(report, ran_on)
+    if ran_on or hasattr(report, _ATTRIBUTE) or takes_the_runs(item):
+        # Plain data, as all that a report has to bring home from an xdist worker.
+        setattr(report, _OURS, True)
     return report
 
 
 def _reported(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if call.excinfo is None:
-        report = yield
-        _keep_passed(report, item)
-        return report
-    spoken = isinstance(call.excinfo.value, VirtioError) and not item.config.getoption("fulltrace")
-    if spoken:
-        failures.leave_out_our_frames(call.excinfo)
+    error = call.excinfo
+    ours = error if error and isinstance(error.value, VirtioError) and not item.config.getoption("fulltrace") else None
+    if ours:
+        failures.leave_out_our_frames(ours)
     report = yield
+    # A test that was expected to fail, strictly, and passes has failed without an exception.
     if report.failed:
-        if spoken:
-            failures.show_error(report, item, call.excinfo)
-        session = started_session(item.config)
-        living = session.vms_of(item) if session and report.when != "teardown" else []
-        found = [*reports_with(call.excinfo.value), *_evidence_of(living, files=_artifacts_of(session))]
-        _attach(report, item, [evidence.sections for evidence in found])
-        if _artifacts_of(session) and (found or takes_the_runs(item)):
-            artifacts.attach(report, [evidence.files for evidence in found])
+        if ours:
+            failures.show_error(report, item, ours)
+        _show_vms(report, item, error.value if error else None)
+    elif error is None:
+        _keep_passed(report, item)
     return report
+
+
+def _show_vms(report: pytest.TestReport, item: pytest.Item, error: BaseException | None) -> None:
+    session = started_session(item.config)
+    living = session.vms_of(item) if session and report.when != "teardown" else []
+    carried = reports_with(error) if error else []
+    found = [*carried, *_evidence_of(living, files=_artifacts_of(session))]
+    _attach(report, item, [evidence.sections for evidence in found])
+    if _artifacts_of(session) and (found or takes_the_runs(item)):
+        artifacts.attach(report, [evidence.files for evidence in found])
 
 
 def _keep_passed(report: pytest.TestReport, item: pytest.Item) -> None:
@@ -92,8 +107,7 @@ def _attach(report: pytest.TestReport, item: pytest.Item, reports: list[tuple[Se
         of = f" (VM {number} of {len(reports)})" if len(reports) > 1 else ""
         for section in sections:
             shown.addsection(section.title + of, section.text)
-    # Plain data, so that it survives the way from an xdist worker.
-    setattr(report, "virtio", [[_plain(section) for section in sections] for sections in reports])  # noqa: B010
+    setattr(report, _ATTRIBUTE, [[_plain(section) for section in sections] for sections in reports])
 
 
 def _plain(section: Section) -> dict[str, object]:

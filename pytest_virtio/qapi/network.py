@@ -9,22 +9,22 @@ __all__ = ("QUERY_NETWORK", "parse_peers")
 
 QUERY_NETWORK: Final = "info network"
 
-_CARD = re.compile(r"^(\S+): index=\d+,type=nic,")
-_PEER = re.compile(r"^ \\ \S+: index=\d+,type=([^,\s]+)")
+_CARD = re.compile(r"^\S+: index=\d+,type=nic,")
+_PEER = re.compile(r"^ \\ (\S+): index=\d+,type=([^,\s]+)")
 
 
 def parse_peers(reply: object) -> dict[str, frozenset[str]]:
-    """The types of the netdevs behind each card, by the card's id: ``{"net0": {"user"}}``.
+    """The types of the netdevs behind cards, by the netdev's id, which its queues share: ``{"n": {"user"}}``.
 
     :param reply: the ``return`` member of QEMU's answer: text, its lines ending in CRLF.
     """
     found: dict[str, frozenset[str]] = {}
-    card = ""
+    of_card = False
     for line in str(reply).splitlines():
         peer = _PEER.match(line)
         if peer is None:
-            match = _CARD.match(line)
-            card = match[1] if match else ""
-        elif card:
-            found[card] = found.get(card, frozenset()) | {peer[1]}
+            of_card = _CARD.match(line) is not None
+        elif of_card:
+            id, type = peer.groups()
+            found[id] = found.get(id, frozenset()) | {type}
     return found

@@ -18,7 +18,7 @@ from pytest_virtio.render.markdown import FailedTest, job_summary
 from pytest_virtio.render.negotiation import backend_facts, negotiation
 from pytest_virtio.render.provenance import provenance_beside_qemu, provenance_line, provenance_values
 from pytest_virtio.render.ring import ring_picture
-from pytest_virtio.render.text import escape, safe
+from pytest_virtio.render.text import escape, fit, safe, written
 from pytest_virtio.render.transcript import transcript
 from pytest_virtio.render.wire import wire, wire_message
 
@@ -31,6 +31,7 @@ __all__ = (
     "device_findings",
     "escape",
     "feature_faults",
+    "fit",
     "job_summary",
     "negotiation",
     "provenance_beside_qemu",
@@ -49,4 +50,5 @@ __all__ = (
     "virtio_vhost_queue_status",
     "wire",
     "wire_message",
+    "written",
 )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-__all__ = ("escape", "safe")
+__all__ = ("escape", "fit", "safe", "written")
 
 _NAME_LIMIT: Final = 400
+_NOTE_ROOM: Final = 40
 
 
 def escape(text: str | bytes, limit: int = 16_384, *, keep: Literal["head", "tail"] = "tail") -> str:
@@ -36,6 +37,25 @@ def _visible(character: str) -> str:
     if character.isprintable() or character in "\t\n":
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def written(text: str) -> bytes:
+    """Text as files hold it: UTF-8, in which a lone surrogate shows as ``\\udc80``."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def fit(text: str, limit: int, *, keep: Literal["head", "tail"] = "tail") -> str:
+    """Make text fit into so many bytes of a file; a line, which counts too, tells how many were cut.
+
+    :param limit: bytes, some 40 or more.
+    :param keep: which end to keep.
+    """
+    data, room = written(text), limit - _NOTE_ROOM
+    if len(data) <= limit:
+        return text
+    kept = (data[-room:] if keep == "tail" else data[:room]).decode("utf-8", "ignore")
+    note = f"[{len(data) - room} bytes cut]"
+    return f"{note}\n{kept}" if keep == "tail" else f"{kept}\n{note}"
 
 
 def safe(text: str) -> str:

@@ -65,7 +65,7 @@ class AttachedQemu:
             monitor.connect(deadline)
         except MonitorTimeoutError:
             monitor.close()
-            raise _silent(path, pid or None, deadline) from None
+            raise _hung(path, pid or None, deadline) from None
         except MonitorError as error:
             monitor.close()
             raise MonitorError(f"{path}: no QMP socket: {_line(str(error))}") from None
@@ -219,15 +219,28 @@ def _await_greeting(path: Path, peer: socket.socket, pid: int | None, deadline: 
 
 def _silent(path: Path, pid: int | None, deadline: Deadline) -> MonitorError:
     """Who accepts and says nothing."""
-    if pid is not None and _is_stopped(pid):
-        why = f"process {pid} is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: kill -CONT {pid}"
-    else:
-        why = (
-            f"another client is connected to it, QEMU hangs, or it is no QMP socket (a vhost-user backend's): "
-            f"{SECOND_MONITOR}"
-        )
-    who = f", process {pid} ({_program(pid) or 'not ours to see'})" if pid is not None else ""
-    return MonitorError(f"{path}{who}: no QMP greeting within {deadline.seconds:g} s: {why}")
+    why = _stopped(pid) or (
+        f"another client is connected to it, or it is no QMP socket (a vhost-user backend's): {SECOND_MONITOR}"
+    )
+    return MonitorError(f"{path}{_who(pid)}: no QMP greeting within {deadline.seconds:g} s: {why}")
+
+
+def _hung(path: Path, pid: int | None, deadline: Deadline) -> MonitorError:
+    """Who has greeted and says no more. QEMU greets in a thread of its own, and acts on commands in its main loop."""
+    why = _stopped(pid) or "its main loop is blocked (a hung vhost backend or block request)"
+    said = f"it greeted, and does not answer qmp_capabilities within {deadline.seconds:g} s"
+    return MonitorError(f"{path}{_who(pid)}: {said}: {why}")
+
+
+def _who(pid: int | None) -> str:
+    return f", process {pid} ({_program(pid) or 'not ours to see'})" if pid is not None else ""
+
+
+def _stopped(pid: int | None) -> str:
+    """That the process is stopped, and what to do; "" when it isn't."""
+    if pid is None or not _is_stopped(pid):
+        return ""
+    return f"process {pid} is stopped by a signal (SIGSTOP, SIGTSTP) or a debugger: kill -CONT {pid}"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -6,6 +6,7 @@ line as a person would type it; must not start, open or look at anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -39,6 +40,9 @@ HALT_BYTES = 65536
 HALT = bytes.fromhex("faf4ebfd").ljust(16, b"\0")
 """x86 begins 16 bytes below the end of its ROM: cli; hlt; jump back to hlt."""
 
+LONGEST_SOCKET_PATH = 107
+"""What the address of a socket holds, in bytes (unix(7))."""
+
 _BOOTABLE = (Disk, ScsiDisk, Netdev)
 _BOOTABLE_BY_VHOST_USER = ("vhost-user-blk", "virtio-net")
 
@@ -69,7 +73,7 @@ class Connects:
 class Wires:
     """What QEMU inherits: its private directory, the monitor's descriptor and one for each serial console; guest RAM
     as a memory file, the qtest socket, the file of its log, by device id the connections to vhost-user backends, or
-    where to connect to them."""
+    where to connect to them; its directory once more, by a short name."""
 
     directory: Path
     monitor: int
@@ -78,11 +82,12 @@ class Wires:
     qtest: int | None = None
     log: int | None = None
     backends: Mapping[str, int | Connects] = field(default_factory=dict)
+    place: int | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that is inherited."""
-        outside = (fd for fd in (self.memory, self.qtest, self.log) if fd is not None)
+        outside = (fd for fd in (self.memory, self.qtest, self.log, self.place) if fd is not None)
         connected = (connection for connection in self.backends.values() if isinstance(connection, int))
         return (self.monitor, *self.consoles, *outside, *connected)
 
@@ -166,7 +171,7 @@ def command_line(plan: Plan, wires: Wires) -> CommandLine:
     connected = [word for id, link in links.items() for word in vhost_user(id, link)]
     wiring = (
         *_monitor(wires.monitor, as_object=plan.monitor_object),
-        *_second_monitor(plan, wires.directory),
+        *_second_monitor(plan, wires),
         *(word for words in consoles for word in words),
         *_shared(plan, wires),
         *_trace(wires.log),
@@ -270,10 +275,14 @@ def second_monitor(directory: Path) -> Path:
     return directory / "monitor.sock"
 
 
-def _second_monitor(plan: Plan, directory: Path) -> tuple[str, ...]:
+def _second_monitor(plan: Plan, wires: Wires) -> tuple[str, ...]:
     if not plan.second_monitor:
         return ()
-    place = keyval("socket", {"id": "second-monitor", "path": str(second_monitor(directory)), "server": "on"})
+    path = second_monitor(wires.directory)
+    # Where it can be by its own name it is: that is what `ss -xlp` shows.
+    if wires.place is not None and len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        path = Path(f"/proc/self/fd/{wires.place}") / path.name
+    place = keyval("socket", {"id": "second-monitor", "path": str(path), "server": "on"})
     return ("-chardev", f"{place},wait=off", *_qmp("second-monitor", as_object=plan.monitor_object))
 
 

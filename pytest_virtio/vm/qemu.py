@@ -134,6 +134,8 @@ class Qemu:
             connected = [_console(n, drain, undo, theirs) for n in range(consoles)]
             ram = _ram(memory, undo) if memory else None
             events = undo.enter_context(EventLog()) if log else None
+            place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            theirs.callback(os.close, place)
             qtest_end, qtest_fd = _socket_pair(undo, theirs) if qtest else (None, None)
             wires = Wires(
                 directory,
@@ -143,6 +145,7 @@ class Qemu:
                 qtest=qtest_fd,
                 log=events.fd if events else None,
                 backends=backends,
+                place=place,
             )
             argv = build(wires)
             streams = tuple(stream for stream, _ in connected)

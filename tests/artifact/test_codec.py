@@ -136,6 +136,14 @@ def test_whatever_stands_somewhere_is_read_or_refused(place: tuple[str | int, ..
     assert isinstance(read, Findings)
 
 
+def test_more_queues_than_there_can_be_are_refused() -> None:
+    """Whoever shows them would name them all."""
+    place = ("devices", "net0", "status", "num_vqs")
+    assert codec.models_from_json(_changed(*place, to=1 << 16)).devices["net0"].status
+    with pytest.raises(UsageError, match=r"num_vqs: at most 65536 is expected, not 1152921504606846976.*net0"):
+        codec.models_from_json(_changed(*place, to=1 << 60))
+
+
 def test_the_wire_comes_back() -> None:
     message = WireMessage(
         seconds=0.5, to="QEMU", name="GET_CONFIG", reply=True, fields={"at": 0, "regions": ({"a": 1},)}
@@ -144,15 +152,15 @@ def test_the_wire_comes_back() -> None:
     assert replace(read, fields={}) == replace(message, fields={})
     assert render.wire_message(read) == render.wire_message(message)
     with pytest.raises(UsageError, match="nowhere"):
-        codec.wire_messages_from_json([json.dumps({**asdict(message), "to": "nowhere"})])
+        list(codec.wire_messages_from_json([json.dumps({**asdict(message), "to": "nowhere"})]))
 
 
 def test_a_transcript_needs_its_first_line() -> None:
     first, entry = '{"schema": 1, "began": "x", "dropped": 0}', '{"seconds": 1, "note": "x"}'
-    assert codec.transcript_from_json([first, entry]) == [{"seconds": 1, "note": "x"}]
+    assert list(codec.transcript_from_json([first, entry])) == [{"seconds": 1, "note": "x"}]
     for lines in ([], [entry], [first, "[]"], [first, "{"]):
         with pytest.raises(UsageError):
-            codec.transcript_from_json(lines)
+            list(codec.transcript_from_json(lines))
 
 
 def test_every_key_is_described() -> None:

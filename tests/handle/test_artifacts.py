@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytest_virtio import (
     Balloon,
     Blk,
     Crypto,
+    Firmware,
     Gpu,
     Keyboard,
     MonitorTimeoutError,
@@ -25,6 +27,7 @@ from pytest_virtio import (
 )
 from pytest_virtio.artifact import codec
 from pytest_virtio.handle import artifacts
+from pytest_virtio.vm.deadline import Deadline
 
 DEVICES = (Net(), Blk(packed="on"), Rng(), Balloon(), Serial(), Scsi(), Keyboard(), Gpu(), Crypto())
 
@@ -82,6 +85,20 @@ def test_models_that_are_too_large_lose_their_rings(
 def test_logs_keep_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "TEXT_LIMIT", 25)
     assert artifacts._lines(f"line {number}\n" for number in range(1000)) == "line 998\nline 999\n"
+
+
+def test_logs_are_bounded_in_bytes(
+    virtio_factory: VirtioFactory, talking_rom: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "TEXT_LIMIT", 1000)
+    guest = Firmware(bios=str(talking_rom(b"\x1b\xff" * 600 + b"THE END")), drives=frozenset())
+    with virtio_factory(Rng(), guest=guest) as virtio:
+        drain, log = virtio._running.qemu.child.drain, virtio.guest.console.log
+        assert drain.wait(lambda: b"THE END" in log.since(0), Deadline.after(30))
+        text = virtio.evidence(files=True).files["console.log"]
+    assert 900 < len(text) <= 1000
+    assert text.startswith("[")
+    assert text.endswith("THE END")
 
 
 def test_a_fault_in_asking_leaves_the_rest(virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pytest_virtio import Blk, BlkDriver, Net, Rng, Scripted, UnknownNameError, VhostUserBlk, Virtio
-from pytest_virtio.errors import MonitorError, VirtioError
+from pytest_virtio.errors import MonitorError, MonitorTimeoutError, VirtioError
 from pytest_virtio.handle import dump
 from pytest_virtio.handle.attached import look
 from pytest_virtio.launch import attached
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.qemu
 
 SECTOR = 512
 SIZE = 8 << 20
+ANONYMOUS = ("-device", "virtio-net-pci,netdev=n")
 
 
 def of(virtio: Virtio, id: str | None = None) -> dict[str, str]:
@@ -175,45 +177,86 @@ def test_a_qemu_that_somebody_has_started(by_hand: ByHand, machine: str) -> None
     """Its firmware has left the disk at DRIVER_OK; what is unplugged, anonymous or behind a bridge is told of too."""
     disk = ("-blockdev", "null-co,node-name=d,read-zeroes=on", "-device", "virtio-blk-pci,drive=d,id=disk")
     nic = ("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n")
-    with by_hand(*disk, *nic, "-device", "virtio-rng-pci,id=rng", machine=machine) as socket:
-        said = until(socket, "disk: DRIVER_OK")
+    with by_hand(*disk, *nic, "-device", "virtio-rng-pci,id=rng", machine=machine) as path:
+        said = until(path, "disk: DRIVER_OK")
         assert "VIRTIO_BLK_F_SEG_MAX" in said["disk"].partition("Host features")[0]
         assert "queue_index:          0" in said["disk"]
         assert any("peripheral-anon/device" in title for title in said)
-        assert f"QEMU {version(socket)}" in said["verdict"]
+        assert f"QEMU {version(path)}" in said["verdict"]
 
 
-def until(socket: Path, text: str) -> dict[str, str]:
+def until(path: Path, text: str) -> dict[str, str]:
     """The report as soon as its verdict says so."""
     deadline = Deadline.after(60)
-    while text not in (said := texts(look(socket, None, 30)))["verdict"]:
+    while text not in (said := texts(look(path, None, 30)))["verdict"]:
         assert not deadline.passed(), said["verdict"]
         time.sleep(0.05)
     return said
 
 
-def version(socket: Path) -> str:
-    with attached(socket, Deadline.after(20)) as vm:
+def version(path: Path) -> str:
+    with attached(path, Deadline.after(20)) as vm:
         return vm.version
 
 
 def test_without_virtio_devices(by_hand: ByHand) -> None:
-    with by_hand() as socket:
-        (section,) = dump.told(look(socket))
+    with by_hand() as path:
+        (section,) = dump.told(look(path))
         assert section.text.startswith("no virtio device\nQEMU ")
         with pytest.raises(UnknownNameError, match="This VM has none"):
-            look(socket, "net0")
+            look(path, "net0")
 
 
 def test_a_card_whose_backend_nobody_tells_is_left_alone(by_hand: ByHand) -> None:
     """A hub may have anything behind it."""
     hub = ("-netdev", "hubport,id=h,hubid=0", "-device", "virtio-net-pci,netdev=h,id=net")
-    with by_hand(*hub) as socket:
+    with by_hand(*hub) as path:
         # Firmware gives the card its addresses.
         deadline = Deadline.after(60)
-        while "num_vqs" not in (said := texts(look(socket, "net")))["net"]:
+        while "num_vqs" not in (said := texts(look(path, "net")))["net"]:
             assert not deadline.passed()
         assert "whether its vhost backend" in said["net"] or "its vhost backend may start at any moment" in said["net"]
+
+
+@pytest.mark.parametrize("card", [("-nic", "user,model=virtio-net-pci"), ("-netdev", "user,id=n", *ANONYMOUS)])
+def test_a_card_without_an_id_has_no_vhost_backend(by_hand: ByHand, card: tuple[str, ...]) -> None:
+    with by_hand(*card) as path:
+        deadline = Deadline.after(60)
+        while not (found := [device for device in look(path).devices.values() if device.queues]):
+            assert not deadline.passed()
+        assert [queue.no_answer for queue in found[0].queues if queue.no_answer] == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_backend_that_has_gone_is_told_of(monitored: Monitored, how: signal.Signals) -> None:
+    with monitored(VhostUserBlk(size=SIZE), Rng()) as virtio:
+        unknown = "not told: whether the vhost backend of vublk0 answers: from outside a stopped one looks like"
+        assert unknown in of(virtio)["verdict"]
+        os.kill(virtio["vublk0"].backend.pid, how)
+        gone = "vublk0: its vhost backend is not started: it has gone, or was never there\n"
+        if how == signal.SIGSTOP:
+            assert unknown in of(virtio)["verdict"]
+        elif "registers by the monitor" not in of(virtio)["vublk0"]:
+            deadline = Deadline.after(20)
+            while gone not in (said := of(virtio)["verdict"]):
+                assert not deadline.passed(), said
+            assert unknown not in said
+
+
+def test_a_main_loop_that_is_blocked(by_hand: ByHand, tmp_path: Path) -> None:
+    """By a backend that says nothing while its device is plugged in."""
+    with socket.socket(socket.AF_UNIX) as backend:
+        backend.bind(str(tmp_path / "v"))
+        backend.listen(1)
+        other = ("-chardev", f"socket,id=o,path={tmp_path}/o,server=on,wait=off", "-mon", "chardev=o,mode=control")
+        with (
+            by_hand("-S", "-chardev", f"socket,id=v,path={tmp_path}/v", *other, machine="pc") as path,
+            AttachedQemu.connect(path, Deadline.after(20)) as first,
+        ):
+            with pytest.raises(MonitorTimeoutError):
+                first.execute("device_add", {"driver": "vhost-user-blk-pci", "chardev": "v"}, 1)
+            with pytest.raises(MonitorError, match=r"it greeted, and does not answer .* its main loop is blocked"):
+                look(tmp_path / "o", None, 1)
 
 
 def test_the_monitor_is_left_as_it_was_found(monitored: Monitored) -> None:

@@ -136,6 +136,22 @@ def test_a_vm_that_did_not_start_leaves_the_failure(run: Run, kept: Path) -> Non
     assert "-nonsense: invalid option" in (test / "report.txt").read_text()
 
 
+def test_a_strict_xpass_is_a_failure(run: Run, kept: Path) -> None:
+    result = run("""
+        @pytest.mark.xfail(strict=True, reason="known")
+        @firmware_blk
+        def test_red(virtio): pass
+
+        @pytest.mark.xfail(strict=True)
+        def test_other(): pass
+    """, "--virtio-artifacts=kept")  # fmt: skip
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*- virtio: verdict -*", "blk0: *", "FAILED *::test_red - [[]XPASS(strict)[]] known"])
+    test = _only(kept)
+    assert set(_names(test)) == FILES | {"console.log"}
+    assert (_about(test)["outcome"], _about(test)["words"]) == ("failed", "[XPASS(strict)] known")
+
+
 def test_a_daemons_wire_words_and_vhost_side(run: Run, kept: Path) -> None:
     run("""
         @pytest.mark.virtio(VhostUserBlk(wire=True))
@@ -145,7 +161,7 @@ def test_a_daemons_wire_words_and_vhost_side(run: Run, kept: Path) -> None:
     test = _only(kept)
     assert set(_names(test)) == FILES | {"scripted-guest.txt", "backend-vublk0.stderr", "wire-vublk0.jsonl"}
     assert "qemu-storage-daemon" in (test / "backend-vublk0.stderr").read_text()
-    messages = codec.wire_messages_from_json((test / "wire-vublk0.jsonl").read_text().splitlines())
+    messages = list(codec.wire_messages_from_json((test / "wire-vublk0.jsonl").read_text().splitlines()))
     device = codec.models_from_json((test / "models.json").read_text()).devices["vublk0"]
     assert device.wire is not None
     assert device.wire.count == len(messages)
@@ -241,7 +257,42 @@ def test_a_run_without_vms_makes_no_directory(run_dry: Run, kept: Path) -> None:
 
 
 def test_the_files_of_a_test_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "TOTAL_LIMIT", 10)
-    first, second = artifacts.bounded([{"a": "12345", "b": "123456"}, {"c": "1"}])
-    assert first == {"a": "12345", "b": artifacts._TOO_MUCH}
+    monkeypatch.setattr(artifacts, "TOTAL_LIMIT", 10 + artifacts.FAILURE_LIMIT + artifacts.CAPTURED_LIMIT)
+    first, second = artifacts.bounded([{"a": "1234é", "b": "éàè"}, {"c": "1"}])
+    assert first == {"a": "1234é", "b": artifacts._TOO_MUCH}
     assert second == {"c": artifacts._TOO_MUCH}
+
+
+def test_the_report_has_what_was_captured(run: Run, kept: Path) -> None:
+    run("""
+        import logging
+
+        @pytest.fixture
+        def loud():
+            print("from the fixture")
+
+        @firmware_blk
+        def test_red(loud, virtio):
+            print("a\x1b[31m line")
+            logging.warning("a warning")
+            assert 0
+    """, "--virtio-artifacts=kept")  # fmt: skip
+    report = (_only(kept) / "report.txt").read_text()
+    _, reproduce, captured = report.partition("- reproduce -")
+    assert reproduce
+    for title, text in (("stdout setup", "from the fixture"), ("stdout call", r"a\x1b[31m line"), ("log call", "")):
+        assert f" Captured {title} -------" in captured
+        assert text in captured.partition(f" Captured {title} ")[2]
+    assert "a warning" in captured
+
+
+def test_the_reports_text_is_bounded_in_bytes() -> None:
+    report = pytest.TestReport("a", ("a", 1, "a"), {}, "failed", "begin" + "é\x1b\U0010fffe" * (4 << 20), "call")
+    report.sections = [("a\x1b" * 10_000, "\x00é" * (1 << 20) + "end")] * 100
+    text = artifacts._text(report)
+    assert len(render.written(text)) <= artifacts.FAILURE_LIMIT + artifacts.CAPTURED_LIMIT
+    assert len(render.written(text)) > artifacts.FAILURE_LIMIT + artifacts.CAPTURED_LIMIT // 2
+    assert text.startswith("begin")
+    assert text.endswith("end")
+    report.outcome, report.longrepr = "passed", None
+    assert artifacts._text(report) == ""

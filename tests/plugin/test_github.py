@@ -94,6 +94,40 @@ def test_ten_are_annotated_and_the_rest_is_counted(run: Run, summary: Path) -> N
     assert summary.read_text().count("<details>") == 12
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_all_that_a_fixtures_failure_fails_are_annotated(run: Run, summary: Path, workers: tuple[str, ...]) -> None:
+    """The VM is gone when the second test is told of it."""
+    result = run("""
+        @pytest.fixture(scope="module")
+        def shared(virtio_factory):
+            with virtio_factory(Rng(), boot=False): assert 0
+
+        def test_a(shared): pass
+        def test_b(shared): pass
+    """, *workers)  # fmt: skip
+    result.assert_outcomes(errors=2)
+    assert len(commands(result.outlines)) == 2
+    assert summary.read_text().count("<details>") == 2
+
+
+def test_deselected_tests_are_no_reports(run: Run, summary: Path) -> None:
+    result = run(TESTS, "-k", "green")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1, deselected=3)
+    assert "<code>1 passed</code>" in summary.read_text()
+
+
+def test_a_directorys_name_makes_no_virtio_test(
+    run_dry: Run, pytester: pytest.Pytester, summary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = pytester.mkdir("virtio")
+    (place / "test_it.py").write_text("def test_red(): assert 0\n")
+    result = run_dry("", "virtio")
+    result.assert_outcomes(failed=1)
+    assert not commands(result.outlines)
+    assert not summary.exists()
+
+
 def _line(pytester: pytest.Pytester, command: Command) -> str:
     text = (pytester.path / command.properties["file"]).read_text()
     return text.splitlines()[int(command.properties["line"]) - 1]

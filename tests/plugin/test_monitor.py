@@ -49,6 +49,50 @@ def test_the_report_prints_its_path(run: Run) -> None:
 
 
 @pytest.mark.qemu
+@pytest.mark.parametrize("length", [80, 200])
+def test_it_answers_by_a_path_longer_than_an_address(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    deep = tmp_path / ("d" * length)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    run(
+        f"""
+        import subprocess
+
+        @pytest.mark.virtio(Rng())
+        def test_it(virtio):
+            assert {str(deep)!r} in str(virtio.vm.monitor)
+            said = subprocess.run([*{INFO!r}, virtio.vm.monitor], capture_output=True, text=True, timeout=60)
+            assert "rng0: DRIVER_OK" in said.stdout, said.stderr
+        """,
+        "--virtio-monitor",
+    ).assert_outcomes(passed=1)
+    assert not list(deep.iterdir())
+
+
+@pytest.mark.qemu
+def test_one_that_is_gone_is_not_named(run: Run) -> None:
+    result = run(
+        """
+        def test_block(virtio_factory):
+            with virtio_factory(Rng()):
+                assert 0
+
+        @pytest.mark.virtio(Rng())
+        def test_qemu(virtio):
+            os.kill(virtio.vm.pid, signal.SIGKILL)
+            virtio["rng0"].status()
+        """,
+        "--virtio-monitor",
+    )
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("- virtio: verdict -") == 2
+    result.stdout.no_fnmatch_line("*second monitor*")
+
+
+@pytest.mark.qemu
 def test_it_may_stand_in_the_ini_file(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nvirtio_monitor = yes")
     test = """
