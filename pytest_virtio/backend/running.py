@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -150,7 +149,7 @@ class RunningBackend:
             self._connection.close()
 
     def kill(self) -> None:
-        """Kill its process group, as a crash would.
+        """Kill its process group and whatever else it started, as a crash would.
 
         :raises UsageError: when its process is not ours.
         """
@@ -162,11 +161,11 @@ class RunningBackend:
         :raises UsageError: when its process is not ours.
         :raises VirtioError: when it has ended, or goes on.
         """
-        self._program.signal(signal.SIGSTOP, "stopped")
+        self._program.stop()
 
     def cont(self) -> None:
         """Let them go on, by SIGCONT; it raises what :meth:`stop` does."""
-        self._program.signal(signal.SIGCONT, "running")
+        self._program.cont()
 
     def restart(self, deadline: Deadline) -> None:
         """End it, start it again, and wait until it answers and QEMU has connected to it again.
