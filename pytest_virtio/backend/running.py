@@ -223,7 +223,8 @@ class RunningBackend:
             yield f"(the connection has ended: {self.witness.ended})"
         elif self.witness.count:
             last = self.witness.messages()[-1]
-            yield f"(the last message: {last.name}{', a reply' if last.reply else ''}, to {last.to})"
+            fate = "" if last.fate == "passed" else f": {last.fate} by the test"
+            yield f"(the last message: {last.name}{', a reply' if last.reply else ''}, to {last.to}{fate})"
 
     def _check_type(self, connection: socket.socket) -> None:
         """QEMU does not, and brings a device up that no driver can use (seen with i2c and fs)."""

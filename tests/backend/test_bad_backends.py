@@ -16,6 +16,7 @@ from pytest_virtio import (
     Daemon,
     Declaration,
     DeviceStalledError,
+    Drop,
     MissingError,
     MonitorTimeoutError,
     QemuExitedError,
@@ -26,6 +27,7 @@ from pytest_virtio import (
     VhostUserNet,
     VirtioError,
     VirtioFactory,
+    Wire,
 )
 from pytest_virtio.backend import sockets
 from pytest_virtio.backend.program import BACKGROUND
@@ -212,6 +214,11 @@ def test_one_that_falls_silent_after_its_features(fails: Fails, bad: Bad, wire: 
     error = fails(device, MonitorTimeoutError, timeout=3)
     assert ": running\nmy last words" in notes(error)
     assert ("(the last message: GET_FEATURES, to backend)" if wire else "wire=True in a backend's") in notes(error)
+
+
+def test_a_reply_that_the_test_itself_drops(fails: Fails) -> None:
+    error = fails(VhostUserBlk(wire=Wire(faults=(Drop("GET_CONFIG", reply=True),))), MonitorTimeoutError, timeout=3)
+    assert "(the last message: GET_CONFIG, a reply, to QEMU: dropped by the test)" in notes(error)
 
 
 @pytest.mark.parametrize(
