@@ -43,6 +43,8 @@ class RunningBackend:
         """What it offers, as bits; known once :meth:`await_answer` has come back."""
         self.masked = service.masks.features
         """Bits of it that QEMU is not told of."""
+        self.masked_of_protocol = service.masks.protocol_features
+        """Likewise of the protocol's features."""
         self.witness: Witness | None = None
         """Who sees what goes over the wire; None where nobody does."""
         self._relay: Relay | None = None
