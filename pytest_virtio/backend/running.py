@@ -75,6 +75,11 @@ class RunningBackend:
                 raise
             return daemon
 
+    @property
+    def name(self) -> str:
+        """Its program's; of one that we did not start where it was found."""
+        return self._program.name
+
     def version(self) -> str:
         """Its program and the version of it, as far as it tells: ``"virtiofsd 1.13.2"``."""
         return self._program.version()
@@ -230,7 +235,7 @@ class RunningBackend:
 
     def _check_type(self, connection: socket.socket) -> None:
         """QEMU does not, and brings a device up that no driver can use (seen with i2c and fs)."""
-        wrong = wrong_type(self.features & ~self.masked, self._type)
+        wrong = wrong_type(self.features & ~self.masked, self._type, self.name)
         if wrong:
             connection.close()
             raise self._program.error(wrong)

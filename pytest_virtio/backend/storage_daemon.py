@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_virtio.backend.image import Image, look_at, overlay
-from pytest_virtio.backend.programs import found
+from pytest_virtio.backend.programs import STORAGE_DAEMON, found
 from pytest_virtio.backend.service import HowToStart
 from pytest_virtio.declare.backends import StorageDaemon
 from pytest_virtio.declare.guests import Scripted
@@ -19,7 +19,7 @@ from pytest_virtio.vm.cmdline import CommandLine, Plan, ResolvedDevice
 
 __all__ = ("find_program", "how_to_start")
 
-PROGRAM = "qemu-storage-daemon"
+PROGRAM = STORAGE_DAEMON.name
 NODE = "disk"
 
 
@@ -58,8 +58,8 @@ def find_program(qemu: Path, id: str) -> Path:
     path = found(PROGRAM, [path / part for path in beside for part in (PROGRAM, f"storage-daemon/{PROGRAM}")])
     if path is None:
         raise MissingError(
-            f"{id} needs {PROGRAM}, which is neither beside {qemu} nor in PATH: install the package qemu-system-common "
-            "(Debian 12) or qemu-utils (Debian 13), or skip such tests by --virtio-missing=skip"
+            f"{id} needs {PROGRAM}, which is neither beside {qemu} nor in PATH: install {STORAGE_DAEMON.packages}, or "
+            "skip such tests by --virtio-missing=skip"
         )
     return path
 

@@ -269,7 +269,14 @@ def test_it_is_found_and_left_alone(virtio_factory: VirtioFactory, found: Path) 
 def test_a_daemon_for_another_device(fails: Fails, declare: Callable[..., Declaration]) -> None:
     said = str(fails(declare(backend=Daemon(ONE_QUEUE))))
     assert " its backend qemu-storage-daemon offers feature bits 1, 2, 6, 9, 10, " in said
-    assert "it looks like VhostUserNet or VhostUserBlk. Declare it so, or have QEMU not told of them: mask={" in said
+    assert "it looks like VhostUserBlk. Declare it so, or have QEMU not told of them: mask={" in said
+
+
+def test_a_daemon_for_another_device_that_its_bits_do_not_show(fails: Fails) -> None:
+    """A network card has nearly all bits; 11.1 ends, and 7.2 and 10.0 say DRIVER_OK."""
+    error = fails(VhostUserNet(backend=Daemon(ONE_QUEUE)), (DeviceStalledError, QemuExitedError))
+    if isinstance(error, DeviceStalledError):
+        assert str(error).endswith("\nnext: does qemu-storage-daemon serve this device type?")
 
 
 def test_a_daemon_for_another_device_that_is_meant(fails: Fails) -> None:

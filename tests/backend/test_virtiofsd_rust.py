@@ -24,7 +24,7 @@ from pytest_virtio import (
     VirtioFactory,
     Wire,
 )
-from pytest_virtio.backend.daemons import VIRTIOFSD_PLACES
+from pytest_virtio.backend.programs import VIRTIOFSD
 
 from .real import fs, is_7_2
 
@@ -43,7 +43,7 @@ def is_rust(program: Path) -> bool:
 def rust() -> Path:
     """The program, in PATH or where distributions put it."""
     in_path = shutil.which("virtiofsd")
-    for place in ([Path(in_path)] if in_path else []) + list(VIRTIOFSD_PLACES):
+    for place in ([Path(in_path)] if in_path else []) + list(VIRTIOFSD.places):
         if place.exists() and is_rust(place):
             return place
     pytest.skip("no Rust virtiofsd is installed")
