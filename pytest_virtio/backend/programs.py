@@ -8,14 +8,25 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_virtio.errors import MissingError
 from pytest_virtio.spec.device_type import DeviceType
 from pytest_virtio.spec.devices import BLK, FS, NET, VSOCK
 
-__all__ = ("KNOWN", "PASST", "STORAGE_DAEMON", "TESTPMD", "VIRTIOFSD", "VSOCK_DAEMON", "Known", "found", "program")
+__all__ = (
+    "KNOWN",
+    "PASST",
+    "STORAGE_DAEMON",
+    "TESTPMD",
+    "VIRTIOFSD",
+    "VIRTIOFSD_IN_RUST",
+    "VSOCK_DAEMON",
+    "Known",
+    "found",
+    "program",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,11 @@ VIRTIOFSD = Known(
     "the package virtiofsd (Debian 13) or qemu-system-common (Debian 12)",
     # Debian 13, Arch and Fedora, Debian 12: not meant to be started by hand, so none is in PATH.
     (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd")),
+)
+VIRTIOFSD_IN_RUST = replace(
+    VIRTIOFSD,
+    places=VIRTIOFSD.places[:-1],
+    packages="the package virtiofsd (Debian 13): the one of Debian 12, in C, runs as root only",
 )
 TESTPMD = Known("dpdk-testpmd", NET, "the packages dpdk-dev and librte-net-vhost23")
 PASST = Known("passt", NET, "the package passt, 2024_11 or later")

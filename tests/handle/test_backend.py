@@ -187,7 +187,7 @@ def test_whose_doing_it_is_that_a_protocol_feature_was_not_agreed_on(virtio_fact
         mask={"VHOST_USER_PROTOCOL_F_REPLY_ACK"},
         faults=(Rewrite("GET_PROTOCOL_FEATURES", offer_one_that_no_qemu_knows, reply=True),),
     )
-    named = {
+    named: dict[str | int, str] = {
         "REPLY_ACK": r"\S+_REPLY_ACK not agreed on: masked by the test itself \(mask=\)\n",
         "RARP": r"\S+_RARP not agreed on: not offered by the vhost-user backend\n",
         60: r"\S+ not agreed on: offered by the vhost-user backend, not taken by QEMU\n",
