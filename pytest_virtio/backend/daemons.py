@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_virtio.backend.programs import PASST, TESTPMD, VIRTIOFSD, VIRTIOFSD_IN_RUST, VSOCK_DAEMON, program
+from pytest_virtio.backend.programs import PASST, TESTPMD, VIRTIOFSD, VSOCK_DAEMON, program
 from pytest_virtio.backend.service import HowToStart, Meeting
 from pytest_virtio.declare.backends import Daemon, Passt, Testpmd, VhostUser, Virtiofsd, VsockDaemon
 from pytest_virtio.errors import UsageError
@@ -29,7 +29,7 @@ LISTEN = (
 def virtiofsd(server: Virtiofsd, device: ResolvedDevice) -> HowToStart:
     """Both virtiofsds: the Rust one understands the C one's options. The C one runs as root only."""
     id = device.declaration.name
-    found = program(VIRTIOFSD if os.geteuid() == 0 else VIRTIOFSD_IN_RUST, id, server.program)
+    found = program(VIRTIOFSD, id, server.program)
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
         shared = server.directory or directory / f"{id}.share"

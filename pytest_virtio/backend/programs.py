@@ -26,6 +26,7 @@ __all__ = (
     "Known",
     "found",
     "program",
+    "usable",
 )
 
 
@@ -73,6 +74,11 @@ def found(name: str, places: Iterable[Path]) -> Path | None:
     return Path(installed) if installed else here
 
 
+def usable(daemon: Known) -> Known:
+    """The daemon, as this user can run it."""
+    return VIRTIOFSD_IN_RUST if daemon is VIRTIOFSD and os.geteuid() != 0 else daemon
+
+
 def program(daemon: Known, id: str, place: Path | None = None) -> Path:
     """As :func:`found`.
 
@@ -80,6 +86,7 @@ def program(daemon: Known, id: str, place: Path | None = None) -> Path:
     :param place: where the user says that it is.
     :raises MissingError: when there is none.
     """
+    daemon = usable(daemon)
     tried = (place,) if place else daemon.places
     path = found(daemon.name, tried)
     if path is None:
