@@ -14,6 +14,7 @@ import platform
 import sys
 from pathlib import Path
 
+import bench_backends
 import bench_boot
 import bench_history
 import bench_import
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "progress": bench_progress,
     "history": bench_history,
     "wire": bench_wire,
+    "backends": bench_backends,
 }
 
 

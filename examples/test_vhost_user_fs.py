@@ -3,19 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pytest_virtio import Stuck, VhostUserFs, Virtio, VirtioFactory
-
-RUST, C = Path("/usr/libexec/virtiofsd"), Path("/usr/lib/qemu/virtiofsd")
-pytestmark = pytest.mark.skipif(
-    not RUST.is_file() and not (C.is_file() and os.geteuid() == 0),
-    reason="virtiofsd is not installed, or it is the one in C, which runs as root only",
-)
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,11 @@ repository, with ``VhostUserNet(backend=Daemon([...]))`` in place of testpmd."""
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
 
 from pytest_virtio import Stuck, VhostUserNet, Virtio, VirtioFactory
-
-pytestmark = pytest.mark.skipif(shutil.which("dpdk-testpmd") is None, reason="dpdk-testpmd is not installed")
 
 # QEMU 7.2 ends by SIGSEGV at DRIVER_OK of such a card with MSI-X under TCG, so without.
 # DPDK 22.11 offers HOST_ECN without the TSO features that it requires, so QEMU is told to leave it out.

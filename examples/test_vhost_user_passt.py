@@ -3,14 +3,11 @@ with ``VhostUserNet(backend=Daemon([...]))`` in place of passt."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from pytest_virtio import Passt, Stuck, VhostUserNet, Virtio, VirtioFactory
-
-pytestmark = pytest.mark.skipif(shutil.which("passt") is None, reason="passt is not installed")
 
 LEASE = "ip link set eth0 up && udhcpc -n -q -i eth0"
 

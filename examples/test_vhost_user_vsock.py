@@ -3,7 +3,6 @@ repository, with its command line in ``Daemon([...])``."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ from pytest_virtio import Daemon, Stuck, VhostUserVsock, Virtio, VirtioFactory
 
 PROGRAM = "vhost-device-vsock"
 PORT = 1234
-
-pytestmark = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"{PROGRAM} is not installed")
 
 
 @pytest.fixture

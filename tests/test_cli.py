@@ -11,6 +11,7 @@ import pytest
 
 from pytest_virtio import cli
 from pytest_virtio.cli import machine
+from pytest_virtio.cli.daemons import daemons
 from pytest_virtio.errors import MissingError
 from pytest_virtio.provision.releases import QemuRelease
 from pytest_virtio.provision.status import Finding
@@ -34,15 +35,54 @@ def test_doctor_fails_when_something_needed_is_missing(
     findings = [Finding("QEMU", False, "none", "pytest-virtio setup"), Finding("KVM", False, "no", needed=False)]
     monkeypatch.setattr(machine, "inspect", lambda: findings)
     monkeypatch.setattr(machine, "find_qemu", lambda: None)
+    monkeypatch.setattr(machine, "daemons", lambda qemu: [])
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out == "missing QEMU: none\n        -> pytest-virtio setup\nmissing KVM: no\n"
     findings.pop(0)
     assert cli.main(["doctor"]) == 0
 
 
+def script(directory: Path, name: str, text: str = "") -> Path:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_daemons_that_are_here_and_that_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    qemu, beside = script(tmp_path, "qemu"), script(tmp_path, "qemu-storage-daemon")
+    passt = script(tmp_path, "passt", "echo '  --vhost-user'")
+    found = {finding.what: finding for finding in daemons(qemu)}
+    assert list(found) == ["qemu-storage-daemon", "virtiofsd", "dpdk-testpmd", "passt", "vhost-device-vsock"]
+    assert [found[name].detail for name in ("qemu-storage-daemon", "passt")] == [str(beside), str(passt)]
+    for name, package in (("dpdk-testpmd", "dpdk-dev"), ("vhost-device-vsock", "vhost-device-vsock")):
+        assert not found[name].ok
+        assert not found[name].needed
+        assert package in found[name].remedy
+    script(tmp_path, "passt", "echo old")
+    old = next(finding for finding in daemons(None) if finding.what == "passt")
+    assert (old.ok, old.detail) == (False, f"{passt} is too old for vhost-user")
+    assert "2024_11 or later" in old.remedy
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["setup", "--backends"]])
+def test_daemons_are_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    for name in ("inspect", "find_qemu"):
+        monkeypatch.setattr(machine, name, lambda: [])
+    for name in ("install_qemu", "build_linux", "install_backends", "_introspection"):
+        monkeypatch.setattr(machine, name, lambda *_: Finding("x", True, ""))
+    monkeypatch.setattr(machine, "daemons", lambda _: [Finding("passt", False, "none", "install it", needed=False)])
+    assert cli.main(command) == 0
+    assert "missing passt: none\n        -> install it\n" in capsys.readouterr().out
+
+
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(machine, "inspect", lambda: [Finding("QEMU", True, "there")])
     monkeypatch.setattr(machine, "find_qemu", lambda: None)
+    monkeypatch.setattr(machine, "daemons", lambda qemu: [])
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     cli.main(["doctor"])

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_virtio.backend.programs import program
+from pytest_virtio.backend.programs import PASST, TESTPMD, VIRTIOFSD, VSOCK_DAEMON, program
 from pytest_virtio.backend.service import HowToStart, Meeting
 from pytest_virtio.declare.backends import Daemon, Passt, Testpmd, VhostUser, Virtiofsd, VsockDaemon
 from pytest_virtio.errors import UsageError
@@ -17,9 +17,6 @@ from pytest_virtio.vm.backends import PrivateFile
 from pytest_virtio.vm.cmdline import CommandLine, ResolvedDevice
 
 __all__ = ("own", "passt", "testpmd", "virtiofsd", "vsock")
-
-VIRTIOFSD_PLACES = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
-"""Debian 13, Arch and Fedora, Debian 12: not meant to be started by hand, so none is in PATH."""
 
 HAND_FD = 3
 LISTEN = (
@@ -32,8 +29,7 @@ LISTEN = (
 def virtiofsd(server: Virtiofsd, device: ResolvedDevice) -> HowToStart:
     """Both virtiofsds: the Rust one understands the C one's options. The C one runs as root only."""
     id = device.declaration.name
-    places = [server.program] if server.program else VIRTIOFSD_PLACES
-    found = program("virtiofsd", id, places, "the package virtiofsd (Debian 13) or qemu-system-common (Debian 12)")
+    found = program(VIRTIOFSD, id, server.program)
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
         shared = server.directory or directory / f"{id}.share"
@@ -50,7 +46,7 @@ def virtiofsd(server: Virtiofsd, device: ResolvedDevice) -> HowToStart:
 def vsock(server: VsockDaemon, device: ResolvedDevice) -> HowToStart:
     """vhost-device-vsock; the host's side is at ``<id>.vsock`` in the VM's private directory, as it makes it."""
     id = device.declaration.name
-    found = program("vhost-device-vsock", id, (), "the package vhost-device-vsock (Debian 14), or build the crate")
+    found = program(VSOCK_DAEMON, id)
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
         uds = directory / f"{id}.vsock"
@@ -68,7 +64,7 @@ def testpmd(server: Testpmd, device: ResolvedDevice) -> HowToStart:
     """
     backend = device.declaration.backend
     queues = (backend.queue_pairs if isinstance(backend, VhostUser) else None) or 1
-    found = program("dpdk-testpmd", device.declaration.name, (), "the packages dpdk-dev and librte-net-vhost23")
+    found = program(TESTPMD, device.declaration.name)
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
         own = ("--no-huge", "-m", "128", "--no-shconf", "--no-pci", "--no-telemetry", "-l", "0,1")
@@ -83,7 +79,7 @@ def testpmd(server: Testpmd, device: ResolvedDevice) -> HowToStart:
 
 def passt(server: Passt, device: ResolvedDevice) -> HowToStart:
     """passt in the foreground."""
-    found = program("passt", device.declaration.name, (), "the package passt, 2024_11 or later")
+    found = program(PASST, device.declaration.name)
 
     def build(directory: Path, socket: int | Path) -> CommandLine:
         return CommandLine((str(found), "--foreground", "--vhost-user", f"--socket={socket}", *server.args), ())

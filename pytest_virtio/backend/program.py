@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shlex
 import signal
 import socket
@@ -22,10 +21,10 @@ from pytest_virtio.backend.version import version_of
 from pytest_virtio.errors import BackendError, MissingError, UsageError, VirtioError
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.render import escape
-from pytest_virtio.vm import janitor
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.drain import Drain
+from pytest_virtio.vm.family import Family
 from pytest_virtio.vm.process import BACKEND_RANK, Child
 
 __all__ = ("Program",)
@@ -50,7 +49,8 @@ class Program:
         self._path = directory / f"{service.id}.vhost-user" if isinstance(service.how, HowToStart) else service.how
         self._drain = Drain(service.id)
         self._children: list[Child] = []
-        self._family = secrets.token_hex(16)
+        self._family: Family | None = None
+        """What the newest one may have started out of its process group; None where nothing can be."""
         self._listener: socket.socket | None = None
         self._first: socket.socket | None = None
 
@@ -130,19 +130,36 @@ class Program:
         return sockets.connect_when_there(self._path, lambda: bool(self._children) and self.child.running, deadline)
 
     def kill(self) -> None:
-        """Kill its process group, as a crash would.
+        """Kill its process group and whatever else it started, as a crash would.
 
         :raises UsageError: when its process is not ours.
+        :raises VirtioError: when it survives SIGKILL.
         """
-        self.child.kill()
+        with contextlib.ExitStack() as steps:
+            steps.callback(self.child.kill)
+            if self._family is not None:
+                # First: its last words are waited for, and what it started may hold that pipe open.
+                steps.callback(self._family.kill)
 
-    def signal(self, number: signal.Signals, until: BackendState) -> None:
-        """Send a signal to all its processes, and wait until it stands so.
+    def stop(self) -> None:
+        """Have all its processes stand still, by SIGSTOP; it comes back when they do.
 
         :raises UsageError: when its process is not ours.
-        :raises VirtioError: when it has ended, or does not come to stand so.
+        :raises VirtioError: when it has ended, or goes on.
         """
         deadline = Deadline.after(SIGNAL_SECONDS)
+        self._signal(signal.SIGSTOP, "stopped", deadline)
+        if self._family is not None and not self._family.stop(deadline):
+            raise VirtioError(f"what {self._service.id}'s backend started goes on after SIGSTOP")
+
+    def cont(self) -> None:
+        """Let them go on, by SIGCONT; it raises what :meth:`stop` does."""
+        deadline = Deadline.after(SIGNAL_SECONDS)
+        self._signal(signal.SIGCONT, "running", deadline)
+        if self._family is not None and not self._family.cont(deadline):
+            raise VirtioError(f"what {self._service.id}'s backend started stands still after SIGCONT")
+
+    def _signal(self, number: signal.Signals, until: BackendState, deadline: Deadline) -> None:
         if self.child.running:
             os.killpg(self.child.pid, number)
         while self.state != until:
@@ -183,17 +200,18 @@ class Program:
         with contextlib.ExitStack() as steps:
             steps.callback(self._drain.close)
             steps.callback(self._forget_sockets)
-            if self._how is not None and self._how.may_stray:
-                steps.callback(janitor.end_family, self._family)
             for child in self._children:
                 steps.callback(child.kill)
+            if self._family is not None:
+                steps.callback(self._family.kill)
 
     def _spawn(self, how: HowToStart, listener: socket.socket | None) -> None:
         inherited = (listener.fileno(),) if listener is not None and how.meeting == "inherits" else ()
         line = how.build(self._directory, inherited[0] if inherited else self._path)
         if not self._children:
             self._make(line)
-        family = {janitor.FAMILY_VARIABLE: self._family}
+        self._family = Family() if how.may_stray else None
+        family = self._family.environment if self._family else None
         self._children.append(
             Child(line.argv, self._drain, rank=BACKEND_RANK, pass_fds=inherited, environment=family, keep_stdin=True)
         )

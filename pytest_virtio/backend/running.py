@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +43,8 @@ class RunningBackend:
         """What it offers, as bits; known once :meth:`await_answer` has come back."""
         self.masked = service.masks.features
         """Bits of it that QEMU is not told of."""
+        self.masked_of_protocol = service.masks.protocol_features
+        """Likewise of the protocol's features."""
         self.witness: Witness | None = None
         """Who sees what goes over the wire; None where nobody does."""
         self._relay: Relay | None = None
@@ -73,6 +74,11 @@ class RunningBackend:
                 daemon.close()
                 raise
             return daemon
+
+    @property
+    def name(self) -> str:
+        """Its program's; of one that we did not start where it was found."""
+        return self._program.name
 
     def version(self) -> str:
         """Its program and the version of it, as far as it tells: ``"virtiofsd 1.13.2"``."""
@@ -150,7 +156,7 @@ class RunningBackend:
             self._connection.close()
 
     def kill(self) -> None:
-        """Kill its process group, as a crash would.
+        """Kill its process group and whatever else it started, as a crash would.
 
         :raises UsageError: when its process is not ours.
         """
@@ -162,11 +168,11 @@ class RunningBackend:
         :raises UsageError: when its process is not ours.
         :raises VirtioError: when it has ended, or goes on.
         """
-        self._program.signal(signal.SIGSTOP, "stopped")
+        self._program.stop()
 
     def cont(self) -> None:
         """Let them go on, by SIGCONT; it raises what :meth:`stop` does."""
-        self._program.signal(signal.SIGCONT, "running")
+        self._program.cont()
 
     def restart(self, deadline: Deadline) -> None:
         """End it, start it again, and wait until it answers and QEMU has connected to it again.
@@ -224,11 +230,12 @@ class RunningBackend:
             yield f"(the connection has ended: {self.witness.ended})"
         elif self.witness.count:
             last = self.witness.messages()[-1]
-            yield f"(the last message: {last.name}{', a reply' if last.reply else ''}, to {last.to})"
+            fate = "" if last.fate == "passed" else f": {last.fate} by the test"
+            yield f"(the last message: {last.name}{', a reply' if last.reply else ''}, to {last.to}{fate})"
 
     def _check_type(self, connection: socket.socket) -> None:
         """QEMU does not, and brings a device up that no driver can use (seen with i2c and fs)."""
-        wrong = wrong_type(self.features & ~self.masked, self._type)
+        wrong = wrong_type(self.features & ~self.masked, self._type, self.name)
         if wrong:
             connection.close()
             raise self._program.error(wrong)

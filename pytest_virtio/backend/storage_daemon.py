@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_virtio.backend.image import Image, look_at, overlay
-from pytest_virtio.backend.programs import found
+from pytest_virtio.backend.programs import STORAGE_DAEMON, found
 from pytest_virtio.backend.service import HowToStart
 from pytest_virtio.declare.backends import StorageDaemon
 from pytest_virtio.declare.guests import Scripted
@@ -17,9 +17,9 @@ from pytest_virtio.errors import MissingError, NotSupportedError
 from pytest_virtio.vm.backends import PrivateFile, keyval
 from pytest_virtio.vm.cmdline import CommandLine, Plan, ResolvedDevice
 
-__all__ = ("find_program", "how_to_start")
+__all__ = ("find_program", "how_to_start", "places")
 
-PROGRAM = "qemu-storage-daemon"
+PROGRAM = STORAGE_DAEMON.name
 NODE = "disk"
 
 
@@ -54,14 +54,19 @@ def find_program(qemu: Path, id: str) -> Path:
 
     :raises MissingError: when there is none.
     """
-    beside = [qemu.parent, qemu.resolve().parent]
-    path = found(PROGRAM, [path / part for path in beside for part in (PROGRAM, f"storage-daemon/{PROGRAM}")])
+    path = found(PROGRAM, places(qemu))
     if path is None:
         raise MissingError(
-            f"{id} needs {PROGRAM}, which is neither beside {qemu} nor in PATH: install the package qemu-system-common "
-            "(Debian 12) or qemu-utils (Debian 13), or skip such tests by --virtio-missing=skip"
+            f"{id} needs {PROGRAM}, which is neither beside {qemu} nor in PATH: install {STORAGE_DAEMON.packages}, or "
+            "skip such tests by --virtio-missing=skip"
         )
     return path
+
+
+def places(qemu: Path) -> list[Path]:
+    """Where the one of this QEMU may be, outside of PATH."""
+    beside = [qemu.parent, qemu.resolve().parent]
+    return [path / part for path in beside for part in (PROGRAM, f"storage-daemon/{PROGRAM}")]
 
 
 def _command_line(

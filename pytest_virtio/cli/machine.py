@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from pytest_virtio.cli.commands import Commands, coloured
+from pytest_virtio.cli.daemons import daemons
 from pytest_virtio.errors import MissingError, UnknownNameError, UsageError, VirtioError
 from pytest_virtio.provision.backends import install_backends
 from pytest_virtio.provision.boot import prepare
@@ -31,7 +32,11 @@ _LINUX = "linux"
 def add_commands(commands: Commands) -> None:
     """Declare ``setup``, ``doctor`` and ``image``."""
     setup = commands.add_parser("setup", help="install QEMU and build the Linux guest, where they are missing")
-    setup.add_argument("--backends", action="store_true", help="also dpdk-testpmd, where root may install it")
+    setup.add_argument(
+        "--backends",
+        action="store_true",
+        help="also dpdk-testpmd, where root may install it; other daemons are only looked for",
+    )
     setup.set_defaults(act=_setup)
     doctor = commands.add_parser("doctor", help="say what is there and what is missing; changes nothing")
     doctor.set_defaults(act=_doctor)
@@ -74,6 +79,7 @@ def _doctor(_: argparse.Namespace) -> int:
     if qemu is not None:
         findings.insert(1, _introspection(qemu))
         findings = [_kvm(qemu, finding) if finding.what == "KVM" else finding for finding in findings]
+    findings += daemons(qemu)
     for finding in findings:
         mark = coloured("ok     ", 32) if finding.ok else coloured("missing", 31 if finding.needed else 33)
         print(f"{mark} {finding.what}: {finding.detail}")

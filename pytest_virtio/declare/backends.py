@@ -182,8 +182,8 @@ class Daemon:
 
     In its arguments ``{socket}`` stands for the path of the socket, ``{fd}`` for the descriptor of one that listens
     already, ``{directory}`` for the VM's private directory, ``{{`` for a brace.
-    It stays in the foreground. What it starts ends with the VM, in a session of its own too, as long as it keeps the
-    environment.
+    It stays in the foreground. What it starts is killed, stopped and continued with it, and ends with the VM, in a
+    session of its own too, as long as it keeps the environment.
 
     :param argv: program and arguments.
     :param connects: whether it connects to the socket, at which we listen then, instead of listening there.

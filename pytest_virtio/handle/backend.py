@@ -5,16 +5,21 @@ Responsible for the backend's verbs and for their words; must not know how a pro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pytest_virtio.backend.running import RunningBackend
+from pytest_virtio.errors import NotSupportedError
 from pytest_virtio.model.features import Features
-from pytest_virtio.model.status import VirtioStatus
+from pytest_virtio.model.status import VhostStatus, VirtioStatus
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.spec.device_type import DeviceType
+from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 from pytest_virtio.vm.deadline import Deadline
 
-__all__ = ("VhostBackend", "unserved")
+__all__ = ("VhostBackend", "not_agreed_on", "unserved", "vhost_side")
 
 RESTART_SECONDS = 30.0
+SETTLE_SECONDS = 10.0
 
 
 class VhostBackend:
@@ -89,3 +94,38 @@ def unserved(backend: RunningBackend, status: VirtioStatus) -> str:
     if backend.connection_ended:
         return f"its backend is not connected: {backend.connection_ended}"
     return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""
+
+
+def vhost_side(id: str, status: VirtioStatus) -> VhostStatus:
+    """What a device and its vhost backend made out.
+
+    :raises NotSupportedError: when there is no vhost backend that runs, or nobody tells.
+    """
+    if status.vhost_dev is None:
+        why = "serves nothing now" if status.vhost_started is False else f"is not told of by {status.source}"
+        hint = "" if status.vhost_started is False else "; wire=True has a witness tell what this QEMU doesn't"
+        raise NotSupportedError(f"{id}: the vhost side {why}{hint}")
+    return status.vhost_dev
+
+
+def not_agreed_on(side: VhostStatus, wanted: Iterable[str | int], backend: RunningBackend | None) -> list[str]:
+    """``NAME: reason`` of each wanted feature of the protocol that QEMU and the backend did not agree on.
+
+    :raises UnknownNameError: for a name that the protocol doesn't have.
+    """
+    agreed = side.protocol_features
+    missing = Features.of(wanted, PROTOCOL_FEATURE_NAMES) - (agreed or Features(0, PROTOCOL_FEATURE_NAMES))
+    if backend is None or backend.witness is None:
+        return [f"{name}: nobody saw whose doing that is, as wire=True has a witness do" for name in missing]
+    backend.settle(Deadline.after(SETTLE_SECONDS))
+    offered = Features(backend.witness.told.offered_protocol_features or 0, PROTOCOL_FEATURE_NAMES)
+    masked = Features(backend.masked_of_protocol, PROTOCOL_FEATURE_NAMES)
+    return [f"{name}: {_why_not_agreed_on(name, offered, masked)}" for name in missing]
+
+
+def _why_not_agreed_on(name: str, offered: Features, masked: Features) -> str:
+    if name in masked:
+        return "masked by the test itself (mask=)"
+    if name in offered:
+        return "offered by the vhost-user backend, not taken by QEMU"
+    return "not offered by the vhost-user backend"

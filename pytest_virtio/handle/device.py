@@ -14,7 +14,7 @@ from pytest_virtio import render
 from pytest_virtio.errors import CommandError, NotSupportedError, UnknownNameError, UsageError, VirtioAssertionError
 from pytest_virtio.guest.ready import await_driver_ok
 from pytest_virtio.guest.scripted.guest import ScriptedGuest
-from pytest_virtio.handle.backend import VhostBackend, unserved
+from pytest_virtio.handle.backend import VhostBackend, not_agreed_on, unserved, vhost_side
 from pytest_virtio.handle.baseline import Baselines, assert_baseline
 from pytest_virtio.handle.conformance import broken_rules
 from pytest_virtio.handle.profile import profile
@@ -28,10 +28,9 @@ from pytest_virtio.model.history import History, passes_of_last_driver
 from pytest_virtio.model.negotiation import FeatureNegotiation, negotiation
 from pytest_virtio.model.profile import DeviceProfile, Profile
 from pytest_virtio.model.queue import VirtioQueueElement
-from pytest_virtio.model.status import VhostStatus, VirtioInfo, VirtioStatus
+from pytest_virtio.model.status import VirtioInfo, VirtioStatus
 from pytest_virtio.model.verdict import Fault, FeatureFault, Stage, missing_features, stage, unwanted_features
 from pytest_virtio.spec.devices import device_type
-from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 from pytest_virtio.vm.deadline import Deadline
 
 __all__ = ("VirtioDevice",)
@@ -282,7 +281,7 @@ class VirtioDevice:
         :raises NotSupportedError: when there is no vhost backend that runs, or nobody tells what it offers.
         """
         status = self.status()
-        offered = self._by_backend if self._by_backend is not None else _vhost(self.id, status).features.bits
+        offered = self._by_backend if self._by_backend is not None else vhost_side(self.id, status).features.bits
         names = device_type(status.device_id).vhost_feature_names
         missing = Features.of(_some(features), names) - Features(offered, names)
         if missing:
@@ -292,17 +291,15 @@ class VirtioDevice:
         """Assert that QEMU and the vhost-user backend agreed on these features of the protocol:
         ``"VHOST_USER_PROTOCOL_F_REPLY_ACK"``, ``"REPLY_ACK"``.
 
-        :raises VirtioAssertionError: naming those that are missing.
+        :raises VirtioAssertionError: saying of each missing one whose doing that is.
         :raises UnknownNameError: for a name that the protocol doesn't have.
         :raises NotSupportedError: when there is no vhost-user backend that runs, or nobody tells what they agreed on
             (QEMU 11.1 does not: ``wire=True`` does).
         """
         status = self.status()
-        agreed = _vhost(self.id, status).protocol_features
-        wanted = Features.of(_some(features), PROTOCOL_FEATURE_NAMES)
-        missing = wanted - (agreed if agreed is not None else Features(0, PROTOCOL_FEATURE_NAMES))
-        if missing:
-            self._fail(f"{_listed(missing.names)} not agreed on with the vhost-user backend", status)
+        reasons = not_agreed_on(vhost_side(self.id, status), _some(features), self._running.backends.get(self.id))
+        if reasons:
+            self._fail(_first(reasons, "not agreed on"), status, reasons[1:])
 
     def assert_conforms(self) -> None:
         """Assert that driver and device keep the rules of the specification, as far as status, features and rings show
@@ -361,14 +358,6 @@ class VirtioDevice:
     def _fail(self, verdict: str, status: VirtioStatus, more: Iterable[str] = ()) -> NoReturn:
         facts = (f"status: {stage(status.status).value}", f"source: {status.source}")
         raise VirtioAssertionError("\n  ".join([f"{self.id}: {verdict}", *more, *facts]))
-
-
-def _vhost(id: str, status: VirtioStatus) -> VhostStatus:
-    if status.vhost_dev is None:
-        why = "serves nothing now" if status.vhost_started is False else f"is not told of by {status.source}"
-        hint = "" if status.vhost_started is False else "; wire=True has a witness tell what this QEMU doesn't"
-        raise NotSupportedError(f"{id}: the vhost side {why}{hint}")
-    return status.vhost_dev
 
 
 def _some(features: tuple[Feature, ...]) -> tuple[Feature, ...]:

@@ -97,7 +97,8 @@ class RunningVm:
                 raise DeviceStalledError(
                     f"{id} is at DRIVER_OK, and nobody serves its queues: QEMU did not start the vhost-user backend\n"
                     f"QEMU's stderr:\n{self.qemu.stderr_text() or '(empty)'}\n"
-                    f"the backend, {self.backends[id].account()}"
+                    f"the backend, {self.backends[id].account()}\n"
+                    f"next: does {self.backends[id].name} serve this device type?"
                 )
 
     def status(self, id: str, timeout: float = QUERY_SECONDS) -> VirtioStatus:

@@ -23,19 +23,14 @@ from pytest_virtio.vm import _sweeper
 from pytest_virtio.vm._sweeper import OWNER_VARIABLE
 
 __all__ = (
-    "FAMILY_VARIABLE",
     "OWNER_VARIABLE",
     "adopt_directory",
     "adopt_group",
     "close",
-    "end_family",
     "owner_token",
     "release_directory",
     "release_group",
 )
-
-FAMILY_VARIABLE = "PYTEST_VIRTIO_FAMILY"
-"""Environment variable that marks a child of ours and whatever it starts, in sessions of their own too."""
 
 CLOSE_SECONDS = 10.0
 TELL_SECONDS = 5.0
@@ -192,12 +187,6 @@ def release_group(group: int) -> None:
     """The group has ended and been reaped."""
     with _lock:
         _janitor().release(group, {"group": group})
-
-
-def end_family(token: str) -> None:
-    """Kill the processes whose :data:`FAMILY_VARIABLE` is ``token``, within a bounded time. It looks at all processes
-    of the machine, some milliseconds."""
-    _sweeper.kill_stragglers(token, looks=1, variable=FAMILY_VARIABLE)
 
 
 def adopt_directory(path: Path) -> None:

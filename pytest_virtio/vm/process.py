@@ -6,9 +6,11 @@ Responsible for spawning, signalling and reaping; must not know which program it
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
 import psutil
@@ -27,6 +29,15 @@ QEMU_RANK = 1
 
 KILL_SECONDS = 10.0
 STDERR_SECONDS = 2.0
+BUSY_SECONDS = 2.0
+BUSY_PAUSE_SECONDS = 0.01
+
+_MISSING = {
+    errno.ENOENT: "no such program",
+    errno.ENOTDIR: "no such program",
+    errno.EACCES: "not executable by this user",
+    errno.ENOEXEC: "can't be executed: Exec format error",
+}
 
 
 class Child:
@@ -45,8 +56,9 @@ class Child:
         """Spawn ``argv``.
 
         :param keep_stdin: whether its stdin stays open, for some programs leave at its end; else it is empty.
-        :raises MissingError: when the program is absent or can't be executed.
-        :raises VirtioError: when the janitor can't be told of it; then it has been ended again.
+        :raises MissingError: when the program is absent or is none that this user can execute.
+        :raises VirtioError: when it can't be started for want of something else (memory, a file that is being written);
+            or when the janitor can't be told of it: then it has been ended again.
         """
         self.argv = tuple(argv)
         self.drain = drain
@@ -161,19 +173,28 @@ def _popen(
     argv: tuple[str, ...], output: int, pass_fds: Sequence[int], environment: Mapping[str, str], keep_stdin: bool
 ) -> subprocess.Popen[bytes]:
     owner = {janitor.OWNER_VARIABLE: janitor.owner_token()}
-    try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE if keep_stdin else subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=pass_fds,
-            start_new_session=True,
-            env={**os.environ, **environment, **owner},
-        )
-    except FileNotFoundError as error:
-        raise MissingError(f"{argv[0]}: no such program") from error
-    except PermissionError as error:
-        raise MissingError(f"{argv[0]}: not executable by this user") from error
-    except OSError as error:
-        raise MissingError(f"{argv[0]}: can't be executed: {error.strerror}") from error
+    deadline = Deadline.after(BUSY_SECONDS)
+    while True:
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE if keep_stdin else subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=pass_fds,
+                start_new_session=True,
+                env={**os.environ, **environment, **owner},
+            )
+        except OSError as error:
+            # A file that was just written, and that a child of somebody else's holds open until it executes its own.
+            if error.errno != errno.ETXTBSY or deadline.passed():
+                raise _not_started(argv[0], error) from error
+            time.sleep(BUSY_PAUSE_SECONDS)
+
+
+def _not_started(program: str, error: OSError) -> VirtioError:
+    """Missing is only what another program in its place would mend: of the rest no test may be skipped."""
+    missing = _MISSING.get(error.errno or 0)
+    if missing is None:
+        return VirtioError(f"{program}: can't be started: {error.strerror or error}")
+    return MissingError(f"{program}: {missing}")

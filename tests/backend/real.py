@@ -28,7 +28,7 @@ from pytest_virtio import (
     Virtio,
     VsockDriver,
 )
-from pytest_virtio.backend.daemons import VIRTIOFSD_PLACES
+from pytest_virtio.backend.programs import VIRTIOFSD
 from pytest_virtio.guest.scripted.drivers.vsock import Connection
 
 ADDRESS, PEER = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
@@ -191,7 +191,7 @@ VSOCK = Daemon(
 
 def installed(daemon: Daemon) -> bool:
     """Whether it can be run: qemu-storage-daemon comes with each QEMU, and virtiofsd in C is for root only."""
-    *rust, in_c = VIRTIOFSD_PLACES
+    *rust, in_c = VIRTIOFSD.places
     places = [*rust, *([in_c] if os.geteuid() == 0 else [])] if daemon is FS else []
     return daemon is BLK or bool(shutil.which(daemon.program)) or any(place.exists() for place in places)
 

@@ -16,6 +16,7 @@ from pytest_virtio import (
     Daemon,
     Declaration,
     DeviceStalledError,
+    Drop,
     MissingError,
     MonitorTimeoutError,
     QemuExitedError,
@@ -26,6 +27,7 @@ from pytest_virtio import (
     VhostUserNet,
     VirtioError,
     VirtioFactory,
+    Wire,
 )
 from pytest_virtio.backend import sockets
 from pytest_virtio.backend.program import BACKGROUND
@@ -214,6 +216,11 @@ def test_one_that_falls_silent_after_its_features(fails: Fails, bad: Bad, wire: 
     assert ("(the last message: GET_FEATURES, to backend)" if wire else "wire=True in a backend's") in notes(error)
 
 
+def test_a_reply_that_the_test_itself_drops(fails: Fails) -> None:
+    error = fails(VhostUserBlk(wire=Wire(faults=(Drop("GET_CONFIG", reply=True),))), MonitorTimeoutError, timeout=3)
+    assert "(the last message: GET_CONFIG, a reply, to QEMU: dropped by the test)" in notes(error)
+
+
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
@@ -262,7 +269,14 @@ def test_it_is_found_and_left_alone(virtio_factory: VirtioFactory, found: Path) 
 def test_a_daemon_for_another_device(fails: Fails, declare: Callable[..., Declaration]) -> None:
     said = str(fails(declare(backend=Daemon(ONE_QUEUE))))
     assert " its backend qemu-storage-daemon offers feature bits 1, 2, 6, 9, 10, " in said
-    assert "it looks like VhostUserNet or VhostUserBlk. Declare it so, or have QEMU not told of them: mask={" in said
+    assert "it looks like VhostUserBlk. Declare it so, or have QEMU not told of them: mask={" in said
+
+
+def test_a_daemon_for_another_device_that_its_bits_do_not_show(fails: Fails) -> None:
+    """A network card has nearly all bits; 11.1 ends, and 7.2 and 10.0 say DRIVER_OK."""
+    error = fails(VhostUserNet(backend=Daemon(ONE_QUEUE)), (DeviceStalledError, QemuExitedError))
+    if isinstance(error, DeviceStalledError):
+        assert str(error).endswith("\nnext: does qemu-storage-daemon serve this device type?")
 
 
 def test_a_daemon_for_another_device_that_is_meant(fails: Fails) -> None:

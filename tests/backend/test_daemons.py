@@ -21,6 +21,7 @@ from pytest_virtio import (
     VhostUserBlk,
     VhostUserFs,
     VhostUserNet,
+    VhostUserVsock,
     Virtio,
     VirtioAssertionError,
     VirtioDevice,
@@ -344,3 +345,19 @@ def test_linux_drives_them(virtio_factory: VirtioFactory, program: Path, tmp_pat
         if shares:
             assert run("mkdir /mnt && mount -t virtiofs share /mnt && echo linux > /mnt/file").exit_status == 0
             assert (tmp_path / "file").read_text() == "linux\n"
+
+
+@pytest.mark.guest
+@pytest.mark.skipif(not installed(VSOCK), reason="vhost-device-vsock is not installed")
+def test_linux_drives_a_socket_device(virtio_factory: VirtioFactory) -> None:
+    """busybox has no program that would talk, so this is what its driver and the daemon negotiate."""
+    with virtio_factory(VhostUserVsock(wire=True), guest="linux") as virtio:
+        device = virtio["vuvsock0"]
+        device.assert_driver_ok()
+        device.assert_backend_offered(*VSOCK.offers)
+        device.assert_negotiated("VIRTIO_F_VERSION_1", "VIRTIO_RING_F_EVENT_IDX")
+        device.assert_protocol_features(*VSOCK.protocol)
+        device.assert_conforms()
+        assert device.wire.acked_features <= device.wire.features
+        assert set(device.wire.told.queues) == {0, 1}
+        assert device.backend.state == "running"

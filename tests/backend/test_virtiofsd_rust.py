@@ -15,6 +15,7 @@ import pytest
 
 from pytest_virtio import (
     Delay,
+    MissingError,
     RequestTimeoutError,
     Stuck,
     UsageError,
@@ -24,7 +25,7 @@ from pytest_virtio import (
     VirtioFactory,
     Wire,
 )
-from pytest_virtio.backend.daemons import VIRTIOFSD_PLACES
+from pytest_virtio.backend.programs import VIRTIOFSD, VIRTIOFSD_IN_RUST
 
 from .real import fs, is_7_2
 
@@ -43,7 +44,7 @@ def is_rust(program: Path) -> bool:
 def rust() -> Path:
     """The program, in PATH or where distributions put it."""
     in_path = shutil.which("virtiofsd")
-    for place in ([Path(in_path)] if in_path else []) + list(VIRTIOFSD_PLACES):
+    for place in ([Path(in_path)] if in_path else []) + list(VIRTIOFSD.places):
         if place.exists() and is_rust(place):
             return place
     pytest.skip("no Rust virtiofsd is installed")
@@ -90,6 +91,18 @@ def test_as_an_ordinary_user(
         round_trip(virtio)
         command = Path(f"/proc/{virtio['vufs0'].backend.pid}/cmdline").read_bytes()
         assert b"\0--sandbox=none\0" in command
+
+
+def test_an_ordinary_user_is_not_given_the_one_in_c(
+    virtio_factory: VirtioFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It runs as root only, so that for others it is missing, as --virtio-missing has it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if any(place.exists() for place in VIRTIOFSD_IN_RUST.places):
+        pytest.skip("the one in Rust is installed")
+    with pytest.raises(MissingError, match="in C, runs as root only"), virtio_factory(VhostUserFs()):
+        pass
 
 
 def test_negotiation(virtio_factory: VirtioFactory, declare: Callable[..., Any]) -> None:

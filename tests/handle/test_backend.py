@@ -15,6 +15,7 @@ from pytest_virtio import (
     Cut,
     MonitorTimeoutError,
     NotSupportedError,
+    Rewrite,
     Stuck,
     UnknownNameError,
     UsageError,
@@ -175,6 +176,40 @@ def test_what_the_test_masks_is_not_the_backends_fault(virtio_factory: VirtioFac
         negotiated = disk.negotiation()
         assert [row.feature for row in negotiated if row.masked] == ["VIRTIO_BLK_F_DISCARD"]
         assert any("VIRTIO_BLK_F_DISCARD" in line and "by the test)" in line for line in virtio.dump().splitlines())
+
+
+def offer_one_that_no_qemu_knows(payload: bytes) -> bytes:
+    return (int.from_bytes(payload, "little") | 1 << 60).to_bytes(8, "little")
+
+
+def test_whose_doing_it_is_that_a_protocol_feature_was_not_agreed_on(virtio_factory: VirtioFactory) -> None:
+    wire = Wire(
+        mask={"VHOST_USER_PROTOCOL_F_REPLY_ACK"},
+        faults=(Rewrite("GET_PROTOCOL_FEATURES", offer_one_that_no_qemu_knows, reply=True),),
+    )
+    named: dict[str | int, str] = {
+        "REPLY_ACK": r"\S+_REPLY_ACK not agreed on: masked by the test itself \(mask=\)\n",
+        "RARP": r"\S+_RARP not agreed on: not offered by the vhost-user backend\n",
+        60: r"\S+ not agreed on: offered by the vhost-user backend, not taken by QEMU\n",
+    }
+    with virtio_factory(VhostUserBlk(wire=wire)) as virtio:
+        disk = virtio["vublk0"]
+        disk.assert_protocol_features("MQ", "CONFIG")
+        for feature, said in named.items():
+            with pytest.raises(VirtioAssertionError, match=f"^vublk0: {said}"):
+                disk.assert_protocol_features("MQ", feature)
+        with pytest.raises(
+            VirtioAssertionError, match=r"RARP not agreed on: not offered .* \(and 1 more\)\n.*not taken"
+        ):
+            disk.assert_protocol_features("RARP", 60)
+
+
+def test_a_protocol_feature_that_no_witness_saw(virtio_factory: VirtioFactory) -> None:
+    with virtio_factory(VhostUserBlk()) as virtio:
+        if virtio["vublk0"].status().vhost_dev is None:
+            pytest.skip("this QEMU does not tell what was agreed on")
+        with pytest.raises(VirtioAssertionError, match="RARP not agreed on: nobody saw whose doing that is, as wire=T"):
+            virtio["vublk0"].assert_protocol_features("RARP")
 
 
 def test_what_the_test_masks_breaks_no_rule_of_the_devices(virtio_factory: VirtioFactory) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +151,47 @@ def test_what_can_not_be_run(drain: Drain, tmp_path: Path, mode: int | None, tex
     with pytest.raises(MissingError) as caught:
         Child([str(program)], drain, rank=BACKEND_RANK)
     assert str(caught.value) == f"{program}: {message}"
+
+
+def test_below_what_is_no_directory(drain: Drain, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingError, match="file/program: no such program"):
+        Child([str(tmp_path / "file" / "program")], drain, rank=BACKEND_RANK)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"), [("x" * (1 << 20), "Argument list too long"), (None, "Cannot allocate memory")]
+)
+def test_what_is_there_and_can_not_be_started_is_not_missing(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch, argument: str | None, said: str
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    if argument is None:
+        monkeypatch.setattr(subprocess, "Popen", no_memory)
+    with pytest.raises(VirtioError, match=f"^/bin/true: can't be started: {said}$") as caught:
+        Child(["/bin/true", argument or ""], drain, rank=BACKEND_RANK)
+    assert not isinstance(caught.value, MissingError)
+
+
+def test_a_program_that_is_being_written(drain: Drain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a linker; one that is written for good is told as it is."""
+    program = Path(shutil.copy(shutil.which("sleep") or "", tmp_path / "program"))
+    writer = program.open("ab")
+    real = time.sleep
+
+    def finish(seconds: float) -> None:
+        writer.close()
+        real(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "BUSY_SECONDS", 0.01)
+        with pytest.raises(VirtioError, match="can't be started: Text file busy") as caught:
+            Child([str(program), "600"], drain, rank=BACKEND_RANK)
+        assert not isinstance(caught.value, MissingError)
+    monkeypatch.setattr(time, "sleep", finish)
+    Child([str(program), "600"], drain, rank=BACKEND_RANK).kill()
 
 
 @pytest.mark.parametrize("broken", ["adopt_group", "pidfd_open"])
