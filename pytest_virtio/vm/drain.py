@@ -58,6 +58,7 @@ class Drain:
 
     def add_pipe(self, name: str, fd: int) -> Stream:
         """Own the reading end of a pipe."""
+        os.set_blocking(fd, False)
         return self._add(Stream(name, fd))
 
     def add_socket(self, name: str, peer: socket.socket) -> Stream:
@@ -70,6 +71,8 @@ class Drain:
 
         def exited() -> None:
             self._selector.unregister(pidfd)
+            self._pidfds.remove(pidfd)
+            os.close(pidfd)
             with self.changed:
                 ended()
                 self.changed.notify_all()
@@ -126,8 +129,8 @@ class Drain:
             os.close(fd)
 
     def _add(self, stream: Stream) -> Stream:
-        self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
         self._streams.append(stream)
+        self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
         return stream
 
     def _run(self) -> None:
@@ -151,3 +154,10 @@ class Drain:
             self.changed.notify_all()
         if not data:
             self._selector.unregister(stream.fd)
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        """Close a pipe at its end: processes come and go while the drain stays. A socket may be in a writer's hands."""
+        if stream.peer is None:
+            self._streams.remove(stream)
+            stream.close()
