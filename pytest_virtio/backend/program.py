@@ -53,6 +53,8 @@ class Program:
         self._family = secrets.token_hex(16)
         self._listener: socket.socket | None = None
         self._first: socket.socket | None = None
+        self.note_end: Callable[[Child], None] = lambda child: None
+        """Called in another thread when a process has ended."""
 
     @property
     def child(self) -> Child:
@@ -194,9 +196,16 @@ class Program:
         if not self._children:
             self._make(line)
         family = {janitor.FAMILY_VARIABLE: self._family}
-        self._children.append(
-            Child(line.argv, self._drain, rank=BACKEND_RANK, pass_fds=inherited, environment=family, keep_stdin=True)
+        child = Child(
+            line.argv,
+            self._drain,
+            rank=BACKEND_RANK,
+            pass_fds=inherited,
+            environment=family,
+            keep_stdin=True,
+            ended=self.note_end,
         )
+        self._children.append(child)
 
     def _forget_sockets(self) -> None:
         for end in (self._first, self._listener):

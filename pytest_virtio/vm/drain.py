@@ -66,8 +66,11 @@ class Drain:
         peer.setblocking(False)
         return self._add(Stream(name, peer.fileno(), peer))
 
-    def add_exit(self, pidfd: int, ended: Callable[[], None]) -> None:
-        """Own a pidfd; ``ended`` is called once in the drain thread when the process has ended."""
+    def add_exit(self, pidfd: int, ended: Callable[[], None], told: Callable[[], None] = lambda: None) -> None:
+        """Own a pidfd; ``ended`` is called once in the drain thread when the process has ended.
+
+        :param told: called in the same thread when those who wait have been told of it; it may take its time.
+        """
 
         def exited() -> None:
             self._selector.unregister(pidfd)
@@ -76,9 +79,14 @@ class Drain:
             with self.changed:
                 ended()
                 self.changed.notify_all()
+            told()
 
         self._pidfds.add(pidfd)
         self._selector.register(pidfd, selectors.EVENT_READ, exited)
+
+    def catch_up(self, stream: Stream) -> None:
+        """Take what is in a pipe now; only for who is called in the drain thread."""
+        self._read(stream)
 
     def write(self, stream: Stream, data: bytes, deadline: Deadline) -> int:
         """Write to a socket stream; how many bytes went before the deadline or the peer's end."""
@@ -142,6 +150,9 @@ class Drain:
         self._stopping = True
 
     def _read(self, stream: Stream) -> None:
+        if stream.ended:
+            # Somebody has caught up with it since it was selected.
+            return
         try:
             data = os.read(stream.fd, CHUNK)
         except BlockingIOError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,6 +91,8 @@ def test_driver_ok_is_not_asserted_over_a_dead_backend(virtio_factory: VirtioFac
         with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend has ended") as error:
             disk.assert_driver_ok()
         assert "qemu-storage-daemon: killed by SIGKILL" in str(error.value)
+        with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend has ended"):
+            disk.wait_driver_ok()
 
 
 def test_stopped_and_continued(virtio: Virtio) -> None:
@@ -134,7 +135,7 @@ def test_restarts_leave_no_descriptors(virtio_factory: VirtioFactory) -> None:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture
