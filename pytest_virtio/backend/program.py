@@ -53,6 +53,8 @@ class Program:
         """What the newest one may have started out of its process group; None where nothing can be."""
         self._listener: socket.socket | None = None
         self._first: socket.socket | None = None
+        self.note_end: Callable[[Child], None] = lambda child: None
+        """Called in another thread when a process has ended."""
 
     @property
     def child(self) -> Child:
@@ -211,10 +213,16 @@ class Program:
         if not self._children:
             self._make(line)
         self._family = Family() if how.may_stray else None
-        family = self._family.environment if self._family else None
-        self._children.append(
-            Child(line.argv, self._drain, rank=BACKEND_RANK, pass_fds=inherited, environment=family, keep_stdin=True)
+        child = Child(
+            line.argv,
+            self._drain,
+            rank=BACKEND_RANK,
+            pass_fds=inherited,
+            environment=self._family.environment if self._family else None,
+            keep_stdin=True,
+            ended=self.note_end,
         )
+        self._children.append(child)
 
     def _forget_sockets(self) -> None:
         for end in (self._first, self._listener):

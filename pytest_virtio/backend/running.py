@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_virtio.backend.ending import Ending
 from pytest_virtio.backend.looks import wrong_type
 from pytest_virtio.backend.program import STDERR_LIMIT, Program
 from pytest_virtio.backend.relay import Relay
@@ -21,12 +22,14 @@ from pytest_virtio.backend.wire import Witness
 from pytest_virtio.declare.wire import Wire
 from pytest_virtio.errors import ReplyError, UsageError, VirtioError
 from pytest_virtio.model.features import Features
+from pytest_virtio.model.status import VirtioStatus
 from pytest_virtio.model.stuck import BackendState
 from pytest_virtio.spec.vhost_user import PROTOCOL_FEATURE_NAMES
 from pytest_virtio.vm.cmdline import CommandLine
 from pytest_virtio.vm.deadline import Deadline
 from pytest_virtio.vm.interrupts import uninterrupted
 from pytest_virtio.vm.process import Child
+from pytest_virtio.vm.qemu import Qemu
 
 __all__ = ("RunningBackend",)
 
@@ -39,6 +42,7 @@ class RunningBackend:
     def __init__(self, service: Service, program: Program, directory: Path) -> None:
         self.id, self.reconnect, self._program = service.id, service.reconnect, program
         self._wire, self._type, self._masks = service.wire or Wire(), service.type, service.masks
+        self._ending = Ending(self.id, program, meddled_with=self.meddled_with)
         self.features = 0
         """What it offers, as bits; known once :meth:`await_answer` has come back."""
         self.masked = service.masks.features
@@ -140,15 +144,35 @@ class RunningBackend:
         else:
             self._connection = connection
 
-    def tell_failures(self, tell: Callable[[str], None]) -> None:
-        """Have somebody told when a rewrite of the test's own fails on the wire."""
+    def unserved(self, status: VirtioStatus) -> str:
+        """Why its device is not served, though it is at DRIVER_OK; "" if nothing says so. Who asks knows it then."""
+        state = self.tell_state()
+        if state == "ended":
+            return f"its backend has {self.ended}"
+        if state == "disconnected":
+            return f"its backend is not connected: {self.connection_ended}"
+        return "QEMU does not use its backend (vhost_started)" if status.vhost_started is False else ""
+
+    def watch(self, qemu: Qemu) -> None:
+        """Have this VM's alarm sounded when it ends by itself, and when a rewrite of the test's own fails on the
+        wire."""
+        self._ending.watch(qemu)
         if self.witness is not None:
-            self.witness.tell_failures(lambda said: tell(f"{self.id}: {said}"))
+            self.witness.tell_failures(lambda said: qemu.alarm.sound(f"{self.id}: {said}"))
+
+    def tell_state(self) -> BackendState | None:
+        """How it stands, for the test, which is not told of its end again then."""
+        state = self.state
+        if state in ("ended", "disconnected"):
+            self._ending.hear()
+        return state
 
     def settle(self, deadline: Deadline) -> None:
-        """Wait until the witness, if there is one, has passed on all that QEMU has sent so far."""
+        """Wait until the witness, if there is one, has passed on all that QEMU has sent so far, and the alarm has
+        sounded for what there is to tell."""
         if self.witness is not None:
             self.witness.settle(deadline)
+        self._ending.settle(deadline)
 
     def hand_over(self) -> None:
         """QEMU has inherited the connection: forget ours, so that the daemon sees when QEMU's ends."""
@@ -160,6 +184,7 @@ class RunningBackend:
 
         :raises UsageError: when its process is not ours.
         """
+        self._ending.begin()
         self._program.kill()
 
     def stop(self) -> None:
@@ -186,7 +211,7 @@ class RunningBackend:
                 f"the backend of {self.id} can't be restarted: QEMU connects to it once. Declare it with reconnect=1"
             )
         self._relay.pause()
-        self._program.kill()
+        self.kill()
         with uninterrupted():
             self._program.start()
         before = self._relay.joined
@@ -209,6 +234,7 @@ class RunningBackend:
         """
         if self._owner != os.getpid():
             return
+        self._ending.begin()
         with uninterrupted(), contextlib.ExitStack() as steps:
             if self.witness is not None:
                 steps.callback(self.witness.close)

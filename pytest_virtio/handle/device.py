@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn, TypeVar, cast
 
 from pytest_virtio import render
@@ -177,17 +178,19 @@ class VirtioDevice:
         return negotiation(status, self._by_backend, self._masked)
 
     def wait_driver_ok(self, timeout: float | None = None) -> VirtioStatus:
-        """Wait until a driver has finished its set-up.
+        """Wait until a driver has finished its set-up; :meth:`assert_driver_ok` says what counts.
 
         :param timeout: seconds; 30 by default.
         :raises DeviceStalledError: at the deadline, naming the stage at which the device stands.
         :raises QemuExitedError: when QEMU ends.
+        :raises VirtioAssertionError: when its vhost-user backend has ended, or is not connected.
         """
         deadline = Deadline.after(DRIVER_OK_SECONDS if timeout is None else timeout)
-        return await_driver_ok([self.id], lambda _: self.status(), deadline, self._heed)[self.id]
-
-    def _heed(self) -> None:
-        self._running.heed(f"the wait for {self.id}")
+        heed = partial(self._running.heed, f"the wait for {self.id}")
+        status = await_driver_ok([self.id], lambda _: self.status(), deadline, heed)[self.id]
+        if why := unserved(self._running.backends.get(self.id), status):
+            self._fail(why[0], status, why[1:])
+        return status
 
     def assert_driver_ok(self) -> None:
         """Assert that the driver has finished its set-up, that the device is not broken, and that its vhost-user
@@ -201,9 +204,8 @@ class VirtioDevice:
             self._fail(f"not at DRIVER_OK but at {stage(status.status).value}", status)
         if status.broken:
             self._fail("broken: QEMU met an error in a ring and stopped serving the device", status)
-        backend = self._running.backends.get(self.id)
-        if backend is not None and (why := unserved(backend, status)):
-            self._fail(f"at DRIVER_OK, and nobody serves it: {why}", status, backend.account().splitlines())
+        if why := unserved(self._running.backends.get(self.id), status):
+            self._fail(why[0], status, why[1:])
 
     def assert_initialised_once(self) -> None:
         """Assert that the last driver came to DRIVER_OK in one pass, since the machine was last reset.

@@ -36,7 +36,8 @@ def one(running: RunningVm, path: str, queue: int, timeout: float) -> QueueVerdi
 
     :param timeout: seconds.
     """
-    state = _state(running, VirtioInfo(path, "").id)
+    backend = running.backends.get(VirtioInfo(path, "").id)
+    state = backend.tell_state() if backend else None
     deadline = Deadline.after(min(timeout, SILENT_SECONDS) if state == "stopped" else timeout)
     try:
         statuses, place = {path: running.introspector.status(path, deadline.remaining())}, (path, queue)

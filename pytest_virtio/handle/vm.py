@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from pytest_virtio.errors import VirtioAssertionError, VirtioError
 from pytest_virtio.launch import QUERY_SECONDS, RunningVm
 from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.vm.deadline import Deadline
@@ -24,7 +25,7 @@ class Vm:
         self._running = running
 
     def __repr__(self) -> str:
-        state = "running" if self.running else f"ended: {self._running.qemu.child.how()}"
+        state = "running" if self._running.qemu.running else f"ended: {self._running.qemu.child.how()}"
         return f"<Vm {self._running.spec.machine} pid {self.pid}, {state}>"
 
     @property
@@ -34,16 +35,24 @@ class Vm:
 
     @property
     def running(self) -> bool:
-        """Whether the QEMU process is alive."""
-        return self._running.qemu.running
+        """Whether the QEMU process is alive. A test that was told that it is not does not fail by it at its end."""
+        running = self._running.qemu.running
+        if not running:
+            self._running.qemu.hear_end()
+        return running
 
     @property
     def stalled(self) -> str:
-        """The queue that was noticed to stand still, for VMs with ``stall=``, or the rewrite on a wire that failed,
-        while nobody waited who could be told; "" when there was none."""
+        """The queue that was noticed to stand still, for VMs with ``stall=``, the vhost-user backend that ended by
+        itself, or the rewrite on a wire that failed, while nobody waited who could be told; "" when there was none."""
         for backend in self._running.backends.values():
             backend.settle(Deadline.after(QUERY_SECONDS))
         return self._running.qemu.alarm.unheard
+
+    def unheard(self) -> VirtioError | None:
+        """What was noticed and nobody has raised: the test was busy with its own things, and fails by it at its end."""
+        verdict = self.stalled
+        return self._running.qemu.unheard_end or (VirtioAssertionError(verdict) if verdict else None)
 
     @property
     def command_line(self) -> str:

@@ -133,13 +133,13 @@ class Watchdog:
         if now - self._asked >= min(ASK_SECONDS, self._seconds / 2):
             self._ask(now)
         stalled = self._stalled(now)
-        if stalled and not self._alarm.sounds:
+        if stalled and not self._alarm.sounds():
             # What was told a second ago may be of a ring that is elsewhere by now.
             self._ask(now)
             stalled = self._stalled(now)
         if not stalled:
             self._alarm.rest()
-        elif not self._alarm.sounds:
+        elif not self._alarm.sounds():
             self._alarm.sound(self._verdict(*stalled[0]))
 
     def _stalled(self, now: float) -> list[_Place]:

@@ -87,18 +87,20 @@ class RunningVm:
             self._check_served([d.name for d in virtio if d.driver and d.name in self.backends])
 
     def _check_served(self, ids: Iterable[str]) -> None:
-        """QEMU says DRIVER_OK also of a device whose backend refused to start (seen on 7.2 and 10.0).
+        """QEMU says DRIVER_OK also of a device whose backend refused to start (seen on 7.2 and 10.0), or has ended: of
+        fs and vsock it never notices that, of net late.
 
         :raises DeviceStalledError: naming the device that nobody serves.
         """
         for id in ids:
-            status = self.status(id)
-            if status.driver_ok and status.vhost_started is False and not self.backends[id].meddled_with:
+            status, backend = self.status(id), self.backends[id]
+            why = "" if backend.meddled_with or not status.driver_ok else backend.unserved(status)
+            if why:
                 raise DeviceStalledError(
-                    f"{id} is at DRIVER_OK, and nobody serves its queues: QEMU did not start the vhost-user backend\n"
+                    f"{id} is at DRIVER_OK, and nobody serves its queues: {why}\n"
                     f"QEMU's stderr:\n{self.qemu.stderr_text() or '(empty)'}\n"
-                    f"the backend, {self.backends[id].account()}\n"
-                    f"next: does {self.backends[id].name} serve this device type?"
+                    f"the backend, {backend.account()}\n"
+                    f"next: does {backend.name} serve this device type?"
                 )
 
     def status(self, id: str, timeout: float = QUERY_SECONDS) -> VirtioStatus:

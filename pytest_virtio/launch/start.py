@@ -90,7 +90,7 @@ def _start(plan: Plan, host: Host, directory: Path, deadline: Deadline) -> Runni
         held = surveyed and _runs_at_once(plan)
         qemu = _start_qemu(_paused(plan) if held else plan, host, backends, directory, deadline)
         for backend in backends.values():
-            backend.tell_failures(qemu.alarm.sound)
+            backend.watch(qemu)
         guest = running_guest(plan.spec, qemu)
         infos = Queries(qemu).devices(QUERY_SECONDS)
         introspector = introspector_of(plan, host, qemu, guest, backends, infos, surveyed=surveyed)

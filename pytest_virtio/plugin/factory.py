@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_virtio.errors import MissingError, NotSupportedError, UsageError, VirtioAssertionError
+from pytest_virtio.errors import MissingError, NotSupportedError, UsageError, VirtioAssertionError, VirtioError
 from pytest_virtio.handle import Virtio
 from pytest_virtio.handle.progress import explain_stalls
 from pytest_virtio.launch import launch
@@ -32,8 +32,9 @@ class VirtioFactory:
     """Boots VMs: ``with virtio_factory(Net(), guest="linux") as virtio:``.
 
     It takes what the marker takes. When an exception leaves the block, the VM's report shows with the test that fails
-    by it. A queue that stood still for as long as ``stall`` says, while no wait of ours could say so, fails the test
-    when the block ends; of the ``virtio`` fixture, that is the test's teardown.
+    by it. A queue that stood still for as long as ``stall`` says, a vhost-user backend that ended by itself and a
+    QEMU that crashed fail the test when the block ends, if no wait or answer of ours could say so before; of the
+    ``virtio`` fixture, that is the test's teardown.
     """
 
     def __init__(self, session: VirtioSession, qemu: str | Path) -> None:
@@ -89,8 +90,9 @@ class _Block:
             return
         unheard = None
         try:
-            self._session.about_to_end(virtio)
+            # Before others ask, and are told in the test's place.
             unheard = self._unheard(virtio) if error is None else None
+            self._session.about_to_end(virtio)
             failure = error or unheard
             if isinstance(failure, _WORTH_A_REPORT) and not isinstance(failure, _NO_FAILURE):
                 evidence = virtio.evidence(files=self._session.settings.artifacts is not None)
@@ -101,10 +103,10 @@ class _Block:
         if unheard is not None:
             raise unheard
 
-    def _unheard(self, virtio: Virtio) -> VirtioAssertionError | None:
+    def _unheard(self, virtio: Virtio) -> VirtioError | None:
         """What is wrong with a VM though nothing has failed."""
         linted = self._session.settings.lint and self._session.is_of_the_body(virtio)
-        return _unheard_stall(virtio) or (_breach(virtio) if linted else None)
+        return virtio.vm.unheard() or (_breach(virtio) if linted else None)
 
 
 @contextmanager
@@ -120,12 +122,6 @@ def skipping(session: VirtioSession, *, varied: bool = False) -> Iterator[None]:
             raise
         # The skip belongs to the test, wherever the VM was asked for.
         raise pytest.skip.Exception(str(error), _use_item_location=True) from None
-
-
-def _unheard_stall(virtio: Virtio) -> VirtioAssertionError | None:
-    """What the watchdog noticed and no wait has raised: the test was busy with its own things, and fails at its end."""
-    verdict = virtio.vm.stalled
-    return VirtioAssertionError(verdict) if verdict else None
 
 
 def _breach(virtio: Virtio) -> VirtioAssertionError | None:

@@ -58,6 +58,7 @@ class Drain:
 
     def add_pipe(self, name: str, fd: int) -> Stream:
         """Own the reading end of a pipe."""
+        os.set_blocking(fd, False)
         return self._add(Stream(name, fd))
 
     def add_socket(self, name: str, peer: socket.socket) -> Stream:
@@ -65,17 +66,27 @@ class Drain:
         peer.setblocking(False)
         return self._add(Stream(name, peer.fileno(), peer))
 
-    def add_exit(self, pidfd: int, ended: Callable[[], None]) -> None:
-        """Own a pidfd; ``ended`` is called once in the drain thread when the process has ended."""
+    def add_exit(self, pidfd: int, ended: Callable[[], None], told: Callable[[], None] = lambda: None) -> None:
+        """Own a pidfd; ``ended`` is called once in the drain thread when the process has ended.
+
+        :param told: called in the same thread when those who wait have been told of it; it may take its time.
+        """
 
         def exited() -> None:
             self._selector.unregister(pidfd)
+            self._pidfds.remove(pidfd)
+            os.close(pidfd)
             with self.changed:
                 ended()
                 self.changed.notify_all()
+            told()
 
         self._pidfds.add(pidfd)
         self._selector.register(pidfd, selectors.EVENT_READ, exited)
+
+    def catch_up(self, stream: Stream) -> None:
+        """Take what is in a pipe now; only for who is called in the drain thread."""
+        self._read(stream)
 
     def write(self, stream: Stream, data: bytes, deadline: Deadline) -> int:
         """Write to a socket stream; how many bytes went before the deadline or the peer's end."""
@@ -126,8 +137,8 @@ class Drain:
             os.close(fd)
 
     def _add(self, stream: Stream) -> Stream:
-        self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
         self._streams.append(stream)
+        self._selector.register(stream.fd, selectors.EVENT_READ, lambda: self._read(stream))
         return stream
 
     def _run(self) -> None:
@@ -139,6 +150,9 @@ class Drain:
         self._stopping = True
 
     def _read(self, stream: Stream) -> None:
+        if stream.ended:
+            # Somebody has caught up with it since it was selected.
+            return
         try:
             data = os.read(stream.fd, CHUNK)
         except BlockingIOError:
@@ -151,3 +165,10 @@ class Drain:
             self.changed.notify_all()
         if not data:
             self._selector.unregister(stream.fd)
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        """Close a pipe at its end: processes come and go while the drain stays. A socket may be in a writer's hands."""
+        if stream.peer is None:
+            self._streams.remove(stream)
+            stream.close()

@@ -10,8 +10,9 @@ import errno
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
@@ -52,10 +53,12 @@ class Child:
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
         keep_stdin: bool = False,
+        ended: Callable[[Child], None] = lambda child: None,
     ) -> None:
         """Spawn ``argv``.
 
         :param keep_stdin: whether its stdin stays open, for some programs leave at its end; else it is empty.
+        :param ended: called in the drain thread when it has ended and what it wrote has been read.
         :raises MissingError: when the program is absent or is none that this user can execute.
         :raises VirtioError: when it can't be started for want of something else (memory, a file that is being written);
             or when the janitor can't be told of it: then it has been ended again.
@@ -63,6 +66,11 @@ class Child:
         self.argv = tuple(argv)
         self.drain = drain
         self.returncode: int | None = None
+        self.killed = False
+        """Whether it was us who ended it."""
+        self.end_told = threading.Event()
+        """Set when ``ended`` has come back."""
+        self._ended = ended
         self._reaped = False
         with uninterrupted():
             self._popen, read_end = _spawn(self.argv, pass_fds, environment or {}, keep_stdin)
@@ -75,7 +83,7 @@ class Child:
                 self._discard()
                 raise
             self.stderr: Stream = drain.add_pipe("stderr", read_end)
-            drain.add_exit(pidfd, self._note_end)
+            drain.add_exit(pidfd, self._note_end, self._tell_end)
 
     @property
     def stopped(self) -> bool:
@@ -89,6 +97,11 @@ class Child:
     def running(self) -> bool:
         """Whether the process has not been seen to end."""
         return self.returncode is None
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a signal has ended it."""
+        return self.returncode is not None and self.returncode < 0
 
     def wait(self, deadline: Deadline) -> bool:
         """Wait for the end and for all that was written to stderr; whether it ended in time."""
@@ -105,6 +118,7 @@ class Child:
         """
         if self._reaped:
             return
+        self.killed = self.killed or self.running
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if not self.wait(Deadline.after(KILL_SECONDS)):
@@ -127,6 +141,13 @@ class Child:
             self.returncode = self._popen.wait()
         else:
             self.returncode = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+    def _tell_end(self) -> None:
+        try:
+            self.drain.catch_up(self.stderr)
+            self._ended(self)
+        finally:
+            self.end_told.set()
 
     def _reap(self) -> None:
         self._reaped = True

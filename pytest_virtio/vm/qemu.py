@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -60,6 +61,7 @@ class Qemu:
         self.alarm = Alarm(child.drain.changed)
         """Ends the waits for its guest; sounded only by who watches it."""
         self._owner = os.getpid()
+        self._end_is_known = False
         self._memory = memory
         self.known_ends: Mapping[int, str] = {}
         """What to do about ends that this VM is known for, by return code; whoever starts it may say."""
@@ -227,7 +229,19 @@ class Qemu:
 
     def exited(self, during: str) -> QemuExitedError:
         """The error that says how QEMU ended."""
+        # Our own threads that watch have nobody to tell.
+        self._end_is_known = self._end_is_known or not threading.current_thread().daemon
         return QemuExitedError(self.child.how(), self.stderr_text(), during, self.remedy)
+
+    def hear_end(self) -> None:
+        """The test knows that QEMU has ended."""
+        self._end_is_known = True
+
+    @property
+    def unheard_end(self) -> QemuExitedError | None:
+        """How it ended, if that was a crash or an error, not our doing, and nobody was told."""
+        known = self._end_is_known or self.child.killed
+        return self.exited("the test") if self.child.returncode and not known else None
 
     @property
     def remedy(self) -> str:

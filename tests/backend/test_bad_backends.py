@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +32,10 @@ from pytest_virtio import (
 )
 from pytest_virtio.backend import sockets
 from pytest_virtio.backend.program import BACKGROUND
+from pytest_virtio.backend.running import RunningBackend
 from pytest_virtio.vm.deadline import Deadline
+
+from .real import FS, installed
 
 Fails = Callable[..., VirtioError]
 Bad = Callable[..., Daemon]
@@ -285,3 +289,20 @@ def test_a_daemon_for_another_device_that_is_meant(fails: Fails) -> None:
     error = fails(device, (DeviceStalledError, QemuExitedError))
     told = "\n".join([str(error), *getattr(error, "__notes__", [])])
     assert "vu_panic: Invalid queue index: 1" in told
+
+
+@pytest.mark.skipif(not installed(FS), reason="virtiofsd is not installed")
+def test_one_that_dies_while_its_device_comes_up(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU never notices it of a file system."""
+    settle = RunningBackend.settle
+
+    def crash(backend: RunningBackend, deadline: Deadline) -> None:
+        if backend.child.running:
+            os.kill(backend.child.pid, signal.SIGSEGV)
+            assert backend.child.wait(deadline)
+        settle(backend, deadline)
+
+    monkeypatch.setattr(RunningBackend, "settle", crash)
+    error = fails(VhostUserFs(), DeviceStalledError)
+    ended = "its backend has ended (killed by SIGSEGV)"
+    assert str(error).startswith(f"vufs0 is at DRIVER_OK, and nobody serves its queues: {ended}\n")

@@ -198,6 +198,7 @@ def test_killed_while_the_test_runs(virtio_factory: VirtioFactory) -> None:
         os.kill(daemon.child.pid, signal.SIGKILL)
         assert daemon.child.wait(Deadline.after(20))
         assert section(virtio, "vublk0 backend stderr").startswith("qemu-storage-daemon: killed by SIGKILL\n")
+        assert virtio["vublk0"].backend.state == "ended"
         assert virtio.vm.running
 
 

@@ -13,6 +13,7 @@ from pytest_virtio import (
     Blk,
     BlkDriver,
     Cut,
+    Daemon,
     MonitorTimeoutError,
     NotSupportedError,
     Rewrite,
@@ -32,6 +33,10 @@ from pytest_virtio.vm.deadline import Deadline
 pytestmark = pytest.mark.qemu
 
 SIZE = 8 << 20
+SERVE = (
+    "qemu-storage-daemon --blockdev null-co,node-name=d,size=1048576,read-zeroes=on "
+    "--export vhost-user-blk,id=e,node-name=d,writable=on,addr.type=fd,addr.str={fd}"
+)
 
 
 @pytest.fixture
@@ -87,6 +92,8 @@ def test_driver_ok_is_not_asserted_over_a_dead_backend(virtio_factory: VirtioFac
         with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend has ended") as error:
             disk.assert_driver_ok()
         assert "qemu-storage-daemon: killed by SIGKILL" in str(error.value)
+        with pytest.raises(VirtioAssertionError, match="nobody serves it: its backend has ended"):
+            disk.wait_driver_ok()
 
 
 def test_stopped_and_continued(virtio: Virtio) -> None:
@@ -113,6 +120,23 @@ def test_restarted_after_its_death(virtio_factory: VirtioFactory) -> None:
             pids.append(backend.pid)
             assert driver.read(0, 512) == b"x" * 512
         assert len(set(pids)) == 3
+
+
+def test_restarts_leave_no_descriptors(virtio_factory: VirtioFactory) -> None:
+    """What its processes said is kept all the same."""
+    speaks = ["sh", "-c", f"echo begins; exec {SERVE}"]
+    with virtio_factory(VhostUserBlk(backend=Daemon(speaks), reconnect=1)) as virtio:
+        backend = virtio["vublk0"].backend
+        backend.restart()
+        before = descriptors()
+        for _ in range(3):
+            backend.restart()
+        assert descriptors() == before
+        assert backend.stderr.count("begins") == 5
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture

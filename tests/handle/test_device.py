@@ -22,6 +22,7 @@ from pytest_virtio import (
     VirtioAssertionError,
     VirtioFactory,
 )
+from pytest_virtio.vm.deadline import Deadline
 
 pytestmark = pytest.mark.qemu
 
@@ -152,6 +153,8 @@ def test_the_report_of_a_vm_that_is_gone(virtio_factory: VirtioFactory) -> None:
     with virtio_factory(Blk(), guest="firmware") as virtio:
         os.kill(virtio.vm.pid, signal.SIGABRT)
         report = virtio.dump()
+        assert virtio._running.qemu.child.wait(Deadline.after(20))
+        assert not virtio.vm.running
         virtio.close()
         assert "the VM is gone: QEMU ended (killed by SIGABRT)" in virtio.dump()
     assert "---- virtio: verdict ----\n" in report

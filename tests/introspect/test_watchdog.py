@@ -68,7 +68,7 @@ class Machine:
     def stalled(self, *looks: float) -> bool:
         for now in looks:
             self.watchdog._look(now)
-        return self.alarm.sounds
+        return self.alarm.sounds()
 
 
 @pytest.fixture

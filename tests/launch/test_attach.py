@@ -281,6 +281,7 @@ def test_a_qemu_that_is_stopped_or_dies(monitored: Monitored) -> None:
         with AttachedQemu.connect(virtio.vm.monitor, Deadline.after(20)) as qemu:
             os.kill(virtio.vm.pid, signal.SIGKILL)
             assert virtio._running.qemu.child.wait(Deadline.after(20))
+            assert not virtio.vm.running
             with pytest.raises(VirtioError):
                 qemu.execute("query-name")
         with pytest.raises(MonitorError, match="nobody listens there"):

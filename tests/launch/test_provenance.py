@@ -69,6 +69,7 @@ def test_backends_and_a_qemu_that_has_died(virtio_factory: VirtioFactory) -> Non
         assert drain.wait(lambda: b")" in log.since(0), Deadline.after(10))
         os.kill(virtio.vm.pid, signal.SIGKILL)
         assert virtio._running.qemu.child.wait(Deadline.after(10))
+        assert not virtio.vm.running
         known = virtio.vm.provenance
         assert known.backends == {
             "vublk0": _first_line(virtio._running.backends["vublk0"].child.argv[0]).replace(" version", "")

@@ -50,3 +50,24 @@ def test_each_thread_hears_it(alarm: Alarm) -> None:
         thread.join()
     assert len(heard) < 8, "no number was taken over, so nothing is shown"
     assert [answer for answers in heard.values() for answer in answers] == [True, False] * 8
+
+
+def test_what_is_about_one_thing_leaves_another_alone(alarm: Alarm) -> None:
+    """The watchdog puts its own word to rest again and again."""
+    alarm.sound("stalled")
+    alarm.sound("ended", "vublk0")
+    alarm.rest()
+    assert alarm.unheard == "stalled\nended"
+    with pytest.raises(VirtioAssertionError, match=r"^ended$"):
+        alarm.check()
+    assert not hears(alarm)
+    assert alarm.unheard == "stalled"
+
+
+def test_what_is_learnt_another_way_is_not_raised(alarm: Alarm) -> None:
+    alarm.sound("ended", "vublk0")
+    alarm.sound("stalled")
+    alarm.hear("vublk0")
+    assert alarm.unheard == "stalled"
+    with pytest.raises(VirtioAssertionError, match=r"^stalled$"):
+        alarm.check()
