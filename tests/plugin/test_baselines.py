@@ -179,6 +179,25 @@ def test_only_the_authors_variants_are_in_the_name(suite: Run, baselines: Path, 
     ]
 
 
+@pytest.mark.skipif(not hasattr(pytest, "HIDDEN_PARAM"), reason="of pytest 8.4")
+def test_a_hidden_parameter_lets_no_version_into_the_name(suite: Run, baselines: Path, program: Path) -> None:
+    tests = """
+        @pytest.mark.virtio(Rng())
+        @pytest.mark.parametrize("a", [pytest.param(1, id=pytest.HIDDEN_PARAM)])
+        @pytest.mark.parametrize("b", ["c"])
+        def test_it(virtio, a, b):
+            virtio.assert_baseline()
+
+        @pytest.mark.virtio(Rng(), matrix={"transport": ["pci"]})
+        @pytest.mark.parametrize("a", [pytest.param(1, id=pytest.HIDDEN_PARAM)])
+        def test_other(virtio, a):
+            virtio.assert_baseline()
+    """
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}")
+    new(suite, tests, *qemus, "--virtio-matrix=cpus=1").assert_outcomes(passed=4)
+    assert [Path(file).name for file in files(baselines)] == ["test_it[c].toml", "test_other[pci].toml"]
+
+
 def test_two_tests_that_would_make_different_ones_of_a_file(suite: Run, program: Path) -> None:
     tests = """
         @pytest.mark.virtio()
