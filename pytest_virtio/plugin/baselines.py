@@ -49,6 +49,13 @@ class _Asserted:
         self.devices: dict[str, DeviceProfile] = {}
         self.whole = False
 
+    def unlike(self, profile: Profile, *, whole: bool) -> list[str]:
+        """The devices that one file can't hold of both: they differ, or only one of two VMs has them."""
+        differing = {id for id, device in profile.devices.items() if self.devices.get(id, device) != device}
+        gone = self.devices.keys() - profile.devices.keys() if whole else set()
+        come = profile.devices.keys() - self.devices.keys() if self.whole else set()
+        return sorted(differing | gone | come)
+
 
 class AssertedBaselines:
     """The baselines of the test that runs now: :class:`pytest_virtio.handle.baseline.Baselines`, and a plugin."""
@@ -97,14 +104,14 @@ class AssertedBaselines:
     def _joined(self, path: Path, profile: Profile, *, whole: bool) -> _Asserted:
         """What the test has asserted of this file up to now.
 
-        :raises UsageError: when that was another profile of a device.
+        :raises UsageError: when that was another profile of a device, or a VM with other devices.
         """
         asserted = self._asserted.setdefault(path, _Asserted())
-        other = [id for id, device in profile.devices.items() if asserted.devices.get(id, device) != device]
+        other = asserted.unlike(profile, whole=whole)
         if other:
             raise UsageError(
                 f"{', '.join(other)}: this test has asserted another profile by this name already: a baseline holds "
-                'one of each device. Give one of them a name: assert_baseline("after-reset")'
+                'one VM, and one profile of each device. Give one of them a name: assert_baseline("after-reset")'
             )
         asserted.devices.update(profile.devices)
         asserted.whole |= whole

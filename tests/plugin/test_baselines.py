@@ -153,6 +153,25 @@ def test_two_profiles_of_a_device_need_names(suite: Run, baselines: Path) -> Non
     assert read(next(baselines.rglob("*64.toml"))).profile.devices["blk0"].queues[0].size == 64
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "stranger"),
+    [("a", "b", "blk0, rng0"), ("a", 'b["blk0"]', "blk0"), ('a["rng0"]', "b", "rng0")],
+    ids=["both", "one-after", "one-before"],
+)
+def test_two_vms_need_names(suite: Run, baselines: Path, first: str, second: str, stranger: str) -> None:
+    tests = f"""
+        def test_it(virtio_factory):
+            with virtio_factory(Rng()) as a, virtio_factory(Blk()) as b:
+                {first}.assert_baseline()
+                {second}.assert_baseline(NAME)
+    """
+    result = new(suite, tests.replace("NAME", ""))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"E *UsageError: {stranger}: this test has asserted another profile*one VM*a name*"])
+    new(suite, tests.replace("NAME", "'b'")).assert_outcomes(passed=1)
+    suite(tests.replace("NAME", "'b'")).assert_outcomes(passed=1)
+
+
 def test_only_the_authors_variants_are_in_the_name(suite: Run, baselines: Path, program: Path) -> None:
     tests = """
         @pytest.fixture(params=["slow", "fast"])
