@@ -166,7 +166,7 @@ class AssertedBaselines:
         if not found.differs:
             self._note(path, "", 0, lines if found.changes or found.untold else ())
         elif self._mode == "update":
-            self._note(path, _text(asserted, committed, profile), _count(found), ())
+            self._note(path, _text(asserted, committed, profile), _count(found), _dropped(asserted, committed))
         else:
             accept = f"to accept it in {self._shown(path)}: {self._command(item, 'update')}"
             raise VirtioAssertionError("\n".join([*lines, accept]))
@@ -189,13 +189,25 @@ class AssertedBaselines:
 
 
 def _text(asserted: _Asserted, committed: Baseline | None, profile: Profile) -> str:
-    """What the file is to hold: what the test asserts, and of the rest what was there; allowances stay."""
+    """What the file is to hold: what the test asserts, and of the rest what was there; allowances stay but for devices
+    that are there no more, for an allowance of nothing is an error.
+    """
     from pytest_virtio.baseline.codec import Baseline, dumps
     from pytest_virtio.model.profile import Profile
 
     kept = {} if committed is None or asserted.whole else committed.profile.devices
-    allowances = committed.allowances if committed else ()
-    return dumps(Baseline(Profile({**kept, **asserted.devices}, profile.provenance), allowances))
+    devices = {**kept, **asserted.devices}
+    allowances = tuple(each for each in committed.allowances if each.device in devices) if committed else ()
+    return dumps(Baseline(Profile(devices, profile.provenance), allowances))
+
+
+def _dropped(asserted: _Asserted, committed: Baseline) -> Iterator[str]:
+    """The allowances that :func:`_text` leaves out, in words."""
+    from pytest_virtio.render.text import safe
+
+    for each in committed.allowances if asserted.whole else ():
+        if each.device not in asserted.devices:
+            yield f"[[allow]] of {safe(each.device)} left out, for the VM has it no more: {safe(each.reason)}"
 
 
 def _count(found: Comparison) -> int:

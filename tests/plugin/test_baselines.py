@@ -117,6 +117,27 @@ def test_allowances_are_shown_and_kept(suite: Run, baselines: Path, monkeypatch:
     assert "mtu = 1400" in file.read_text()
 
 
+def test_the_allowance_of_an_accepted_removal_goes_with_it(suite: Run, baselines: Path) -> None:
+    new(suite, PLAIN)
+    (file,) = baselines.rglob("*.toml")
+    allowances = "".join(
+        f'\n[[allow]]\ndevice = "{id}"\nwhat = "queues"\nreason = "of {id}"\n' for id in ("rng0", "net0")
+    )
+    write(file, file.read_text().replace("\n# What this", f"{allowances}\n# What this"))
+    without = PLAIN.replace(", Rng()", "")
+    accepted = suite(without, "--virtio-baseline=update")
+    accepted.assert_outcomes(passed=1)
+    accepted.stdout.fnmatch_lines(
+        [
+            "__virtio__/*/test_net.toml:",
+            "  [[][[]allow]] of rng0 left out, for the VM has it no more: of rng0",
+            "written: *",
+        ]
+    )
+    assert [allowance.device for allowance in read(file).allowances] == ["net0"]
+    suite(without).assert_outcomes(passed=1)
+
+
 def test_one_device_has_its_table_in_the_same_file(suite: Run, baselines: Path) -> None:
     one = PLAIN.replace("virtio.assert", 'virtio["rng0"].assert')
     new(suite, one)
