@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pytest_virtio.model.difference import Comparison
     from pytest_virtio.model.profile import DeviceProfile, Profile
 
-__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with")
+__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with", "test_of")
 
 _KEY = pytest.StashKey["AssertedBaselines"]()
-_ATTRIBUTE = "virtio_baselines"
+_ATTRIBUTE, _TEST = "virtio_baselines", "virtio_test"
 
 
 class Note(NamedTuple):
@@ -77,9 +77,11 @@ class AssertedBaselines:
         self._item = None
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Send what was noted."""
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send what was noted, and whose files there may be: a test's id does not tell for sure where it is."""
         report = yield
+        if report.when == "setup":
+            setattr(report, _TEST, [os.path.relpath(item.path, self._config.rootpath), name_of(item)])
         if self._notes:
             setattr(report, _ATTRIBUTE, [list(note) for note in self._notes.values()])
             self._notes = {}
@@ -222,3 +224,9 @@ def baselines_of(config: pytest.Config) -> AssertedBaselines:
 def notes_with(report: pytest.TestReport) -> Iterator[Note]:
     """What a test's report brought, from whichever process."""
     return (Note(*plain) for plain in getattr(report, _ATTRIBUTE, ()))
+
+
+def test_of(report: pytest.TestReport) -> tuple[str, str] | None:
+    """The file, relative to pytest's root directory, and the name of the test that a report begins."""
+    file, name = getattr(report, _TEST, (None, None))
+    return None if file is None or name is None else (file, name)

@@ -320,25 +320,97 @@ def test_unused_ones(suite: Run, baselines: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "arguments"),
+    ("body", "arguments", "why"),
     [
-        ("pass", ["-k", "one"]),
-        ("pass", ["-m", "not other"]),
-        ("pass", ["--deselect", "test_a_narrowed_run.py::test_two"]),
-        ("pass", ["--lf"]),
-        ("pass", ["test_a_narrowed_run.py::test_one"]),
-        ("pytest.skip('today')", []),
-        ("pytest.xfail('today')", []),
-        ("raise ValueError", []),
-        ("raise ValueError", ["-x"]),
+        ("pass", ["-k", "one"], "-k"),
+        ("pass", ["-m", "not other"], "-m"),
+        ("pass", ["--deselect", "test_a_narrowed_run.py::test_two"], "--deselect"),
+        ("pass", ["--lf"], "--lf"),
+        ("pass", ["test_a_narrowed_run.py::test_one"], "a node id"),
+        ("pass", ["--setup-only"], "--setup-only"),
+        ("pass", ["--setup-plan"], "--setup-plan, --setup-only"),
+        ("pass", ["--collect-only"], "--collect-only"),
+        ("raise ValueError", ["-x"], "not all tests ran"),
     ],
-    ids=["k", "m", "deselect", "lf", "node-id", "skip", "xfail", "failed", "x"],
+    ids=["k", "m", "deselect", "lf", "node-id", "setup-only", "setup-plan", "collect-only", "x"],
 )
-def test_a_narrowed_run(suite: Run, baselines: Path, body: str, arguments: list[str], run: Run) -> None:
+def test_a_narrowed_run(suite: Run, baselines: Path, body: str, arguments: list[str], why: str, run: Run) -> None:
     new(suite, ASSERTS)
+    silent = run(TWO.replace("BODY", body), *arguments)
+    assert "virtio baselines" not in silent.stdout.str()
     result = run(TWO.replace("BODY", body), "--virtio-baseline-prune", *arguments)
+    result.stdout.fnmatch_lines([f"nothing removed: the selection was narrowed ({why})"])
+    assert len(files(baselines)) == 2
+
+
+@pytest.mark.parametrize("body", ["pytest.skip('today')", "pytest.xfail('today')", "raise ValueError"])
+def test_who_did_not_come_to_asserting(suite: Run, baselines: Path, body: str) -> None:
+    new(suite, ASSERTS)
+    result = suite(TWO.replace("BODY", body), "--virtio-baseline-prune")
     assert "virtio baselines" not in result.stdout.str()
     assert len(files(baselines)) == 2
+
+
+def test_who_never_ran(suite: Run, baselines: Path) -> None:
+    """Whatever ends a test after its setup, without a word of its body."""
+    new(suite, ASSERTS)
+    conftest = """
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_protocol(item, nextitem):
+            from _pytest.runner import call_and_report
+            call_and_report(item, "setup")
+            call_and_report(item, "teardown", nextitem=nextitem)
+            return True
+    """
+    suite(ASSERTS, "--virtio-baseline-prune", conftest=conftest)
+    assert len(files(baselines)) == 2
+
+
+def test_a_skipped_test_of_a_base_class_in_another_module(
+    suite: Run, baselines: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        base="""
+            import os
+            import pytest
+
+            class Base:
+                def test_inherited(self, virtio):
+                    if "SKIP" in os.environ:
+                        pytest.skip("today")
+                    virtio.assert_baseline()
+        """
+    )
+    pytester.syspathinsert()
+    tests = """
+        from base import Base
+
+        @pytest.mark.virtio(Rng())
+        class TestD(Base):
+            pass
+
+        def test_other():
+            pass
+    """
+    new(suite, tests)
+    monkeypatch.setenv("SKIP", "1")
+    suite(tests, "--virtio-baseline-prune").assert_outcomes(passed=1, skipped=1)
+    assert [Path(file).name for file in files(baselines)] == ["TestD.test_inherited.toml"]
+
+
+@pytest.mark.parametrize("length", [100, 130, 150])
+def test_a_skipped_test_with_a_long_name(suite: Run, baselines: Path, length: int) -> None:
+    tests = f"""
+        @pytest.mark.virtio(Rng())
+        @pytest.mark.parametrize("a", ["{"x" * 20}"])
+        def test_{"o" * length}(virtio, a):
+            BODY
+    """
+    new(suite, tests.replace("BODY", "virtio.assert_baseline()"))
+    suite(tests.replace("BODY", "pytest.skip('today')"), "--virtio-baseline-prune").assert_outcomes(skipped=1)
+    assert len(files(baselines)) == 1
+    suite(tests.replace("BODY", "pass"), "--virtio-baseline-prune").assert_outcomes(passed=1)
+    assert files(baselines) == []
 
 
 @pytest.mark.parametrize("narrowed", [False, True])
