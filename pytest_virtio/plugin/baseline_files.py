@@ -13,7 +13,7 @@ import pytest
 from _pytest.pathlib import bestrelpath
 
 from pytest_virtio.errors import BaselineError
-from pytest_virtio.plugin.baselines import Note, notes_with, test_of
+from pytest_virtio.plugin.baselines import Note, notes_with, part_of, test_of
 
 __all__ = ("BaselineFiles",)
 
@@ -37,11 +37,12 @@ class BaselineFiles:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
         self._narrowed = _narrowed_by(config)
-        self._texts: dict[Path, str] = {}
+        self._sides: dict[Path, dict[str, Note]] = {}
+        self._written: dict[Path, tuple[str, str]] = {}
         self._asserted: set[Path] = set()
         self._tests: dict[str, tuple[str, str]] = {}
         self._passed: set[str] = set()
-        self._unclear: set[str] = set()
+        self._unclear: dict[str, str] = {}
         self._lines: list[str] = []
 
     def pytest_deselected(self) -> None:
@@ -64,7 +65,7 @@ class BaselineFiles:
         self._see(report)
         for note in notes_with(report):
             try:
-                self._keep(note)
+                self._keep(report.nodeid, note)
             except BaselineError as error:
                 # Nobody has been told of its outcome yet.
                 report.outcome, report.longrepr = "failed", str(error)
@@ -73,38 +74,54 @@ class BaselineFiles:
         test = test_of(report)
         if test is not None:
             self._tests[report.nodeid] = test
-        if report.outcome != "passed" or hasattr(report, "wasxfail"):
-            self._unclear.add(report.nodeid)
+            # It may be run anew.
+            self._unclear.pop(report.nodeid, None)
+        if hasattr(report, "wasxfail"):
+            self._unclear[report.nodeid] = "is expected to fail"
+        elif report.outcome != "passed":
+            self._unclear[report.nodeid] = "was skipped" if report.skipped else "failed"
         elif report.when == "call":
             self._passed.add(report.nodeid)
 
-    def _keep(self, note: Note) -> None:
+    def _keep(self, test: str, note: Note) -> None:
         path = Path(self._config.rootpath, note.path).absolute()
         shown = bestrelpath(self._config.invocation_params.dir, path)
         self._asserted.add(path)
         if note.shown:
             self._lines += [f"{shown}:", *(f"  {line}" for line in note.shown)]
+        if test not in self._unclear:
+            self._accept(path, test, note, shown)
+        elif note.text:
+            self._lines.append(f"not written: {shown}: the test {self._unclear[test]}")
+
+    def _accept(self, path: Path, test: str, note: Note, shown: str) -> None:
+        """Write it, if it is to be written.
+
+        :raises BaselineError: when it can't be, or with what is written another test of this run would be red.
+        """
+        from pytest_virtio.baseline.store import write
+
+        if note.asserted:
+            self._check_sides(path, test, note)
         if note.text:
-            self._write(path, note.text)
+            write(path, note.text)
+            self._written[path] = test, note.text
             how = f"{note.changes} change{'s' * (note.changes != 1)}" if note.changes else "new"
             self._lines.append(f"written: {shown} ({how})")
 
-    def _write(self, path: Path, text: str) -> None:
-        """:raises BaselineError: when it can't be, or another test of this run has written another profile."""
-        from pytest_virtio.baseline.codec import loads
-        from pytest_virtio.baseline.store import write
+    def _check_sides(self, path: Path, test: str, note: Note) -> None:
+        """See that what this run makes of a file suits all tests that assert it, whoever of them comes first.
 
-        before = loads(self._texts.get(path, text).encode(), path).profile.devices
-        now = loads(text.encode(), path).profile.devices
-        differing = [id for id, device in now.items() if before.get(id, device) != device]
-        if differing:
-            raise BaselineError(
-                path,
-                f"another test of this run has made another profile of {', '.join(differing)} its baseline",
-                "Accept one of them, and allow by [[allow]] in the file what differs in the other.",
-            )
-        write(path, text)
-        self._texts[path] = text
+        :raises BaselineError: when it does not.
+        """
+        sides = self._sides.setdefault(path, {})
+        if note.text:
+            for other, side in sides.items():
+                _check_suits(path, note.text, side, f"{other} and {test}")
+        elif path in self._written:
+            writer, text = self._written[path]
+            _check_suits(path, text, note, f"{writer} and {test}")
+        sides[test] = note
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -164,3 +181,22 @@ def _narrowed_by(config: pytest.Config) -> str:
     """By what the command line leaves tests out; "" when it leaves none out."""
     options = [option for name, option in _NARROWING.items() if config.getoption(name, None)]
     return ", ".join([*options, *(["a node id"] if any("::" in argument for argument in config.args) else [])])
+
+
+def _check_suits(path: Path, text: str, side: Note, tests: str) -> None:
+    """See that a test would be green with this text.
+
+    :raises BaselineError: naming the devices with which it would not.
+    """
+    from pytest_virtio.baseline.codec import Baseline, compare_with, loads
+    from pytest_virtio.model.profile import Profile
+
+    asserted = loads(side.asserted.encode(), path).profile
+    known = part_of(loads(text.encode(), path), asserted, whole=side.whole) or Baseline(Profile({}))
+    differing = {change.device for change in compare_with(known, asserted, path).changes if not change.allowed}
+    if differing:
+        raise BaselineError(
+            path,
+            f"{tests} have asserted different profiles of {', '.join(sorted(differing))} in one run",
+            "Accept one of them, and allow by [[allow]] in the file what differs in the other.",
+        )

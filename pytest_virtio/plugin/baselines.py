@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from _pytest.pathlib import bestrelpath
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_virtio.model.difference import Comparison
     from pytest_virtio.model.profile import DeviceProfile, Profile
 
-__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with", "test_of")
+__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with", "part_of", "test_of")
 
 _KEY = pytest.StashKey["AssertedBaselines"]()
 _ATTRIBUTE, _TEST = "virtio_baselines", "virtio_test"
@@ -36,6 +36,10 @@ class Note(NamedTuple):
     """The file, relative to pytest's root directory."""
     text: str
     """What it is to hold; "" when it is to stay as it is."""
+    asserted: str
+    """What the test has asserted of it, as the text of a baseline; "" in a run that writes none."""
+    whole: bool
+    """Whether that is all of a VM's devices."""
     changes: int
     """How many differences that accepts; 0 of a new one."""
     shown: list[str]
@@ -56,6 +60,13 @@ class _Asserted:
         come = profile.devices.keys() - self.devices.keys() if self.whole else set()
         return sorted(differing | gone | come)
 
+    def text(self) -> str:
+        """As a baseline of what nobody knows where it was seen."""
+        from pytest_virtio.baseline.codec import Baseline, dumps
+        from pytest_virtio.model.profile import Profile
+
+        return dumps(Baseline(Profile(self.devices)))
+
 
 class AssertedBaselines:
     """The baselines of the test that runs now: :class:`pytest_virtio.handle.baseline.Baselines`, and a plugin."""
@@ -70,7 +81,7 @@ class AssertedBaselines:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Another test begins, or the same anew."""
-        self._item, self._asserted = item, {}
+        self._item, self._asserted, self._notes = item, {}, {}
 
     def pytest_runtest_logfinish(self) -> None:
         """It has ended."""
@@ -82,7 +93,8 @@ class AssertedBaselines:
         report = yield
         if report.when == "setup":
             setattr(report, _TEST, [os.path.relpath(item.path, self._config.rootpath), name_of(item)])
-        if self._notes:
+        # What a fixture has asserted is accepted if the test's body passes.
+        if self._notes and not (report.when == "setup" and report.passed):
             setattr(report, _ATTRIBUTE, [list(note) for note in self._notes.values()])
             self._notes = {}
         return report
@@ -97,7 +109,7 @@ class AssertedBaselines:
         path = baseline_path(item.path, name_of(item), variant(item), name)
         asserted = self._joined(path, profile, whole=whole)
         committed = self._committed(item, path)
-        known = self._part(committed, profile, whole=whole)
+        known = part_of(committed, profile, whole=whole)
         if known is None:
             self._make(item, path, asserted, committed, profile)
         else:
@@ -130,18 +142,6 @@ class AssertedBaselines:
             return None
         return read(path, f"rm {shlex.quote(self._shown(path))} && {self._command(item, 'new')}")
 
-    @staticmethod
-    def _part(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
-        """The baseline of what is asserted: of a single device its own table; None if there is none."""
-        from pytest_virtio.baseline.codec import Baseline
-        from pytest_virtio.model.profile import Profile
-
-        if committed is None or whole:
-            return committed
-        devices = {id: device for id, device in committed.profile.devices.items() if id in profile.devices}
-        allowances = tuple(allowance for allowance in committed.allowances if allowance.device in profile.devices)
-        return Baseline(Profile(devices, committed.profile.provenance), allowances) if devices else None
-
     def _make(
         self, item: pytest.Item, path: Path, asserted: _Asserted, committed: Baseline | None, profile: Profile
     ) -> None:
@@ -149,7 +149,7 @@ class AssertedBaselines:
             ids, place = ", ".join(profile.devices), self._shown(path)
             what = f"no baseline of {ids} is in {place}" if committed else f"no baseline yet: there is no {place}"
             raise VirtioAssertionError(f"{what}\nto make it: {self._command(item, 'new')}")
-        self._note(path, _text(asserted, committed, profile), 0, ())
+        self._note(path, asserted, _text(asserted, committed, profile), 0, ())
 
     def _compare(
         self,
@@ -166,20 +166,21 @@ class AssertedBaselines:
         found = compare_with(known, profile, path)
         lines = list(baseline_difference(found))
         if not found.differs:
-            self._note(path, "", 0, lines if found.changes or found.untold else ())
+            self._note(path, asserted, "", 0, lines if found.changes or found.untold else ())
         elif self._mode == "update":
-            self._note(path, _text(asserted, committed, profile), _count(found), _dropped(asserted, committed))
+            text = _text(asserted, committed, profile)
+            self._note(path, asserted, text, _count(found), _dropped(asserted, committed))
         else:
             accept = f"to accept it in {self._shown(path)}: {self._command(item, 'update')}"
             raise VirtioAssertionError("\n".join([*lines, accept]))
 
-    def _note(self, path: Path, text: str, changes: int, shown: Any) -> None:
-        before = self._notes.get(path)
-        kept = before if before is not None else Note("", "", 0, [])
+    def _note(self, path: Path, asserted: _Asserted, text: str, changes: int, shown: Iterable[str]) -> None:
+        kept = self._notes.get(path, Note("", "", "", False, 0, []))
         # What the test asserts later has what it asserted earlier in it.
         relative = os.path.relpath(path, self._config.rootpath)
         lines = [*kept.shown, *(line for line in shown if line not in kept.shown)]
-        self._notes[path] = Note(relative, text or kept.text, kept.changes + changes, lines)
+        told = "" if self._mode == "check" else asserted.text()
+        self._notes[path] = Note(relative, text or kept.text, told, asserted.whole, kept.changes + changes, lines)
 
     def _shown(self, path: Path) -> str:
         return bestrelpath(self._config.invocation_params.dir, path)
@@ -214,6 +215,18 @@ def _dropped(asserted: _Asserted, committed: Baseline) -> Iterator[str]:
 
 def _count(found: Comparison) -> int:
     return sum(not change.allowed for change in found.changes)
+
+
+def part_of(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
+    """The baseline of what is asserted: of a single device its own table; None if there is none."""
+    from pytest_virtio.baseline.codec import Baseline
+    from pytest_virtio.model.profile import Profile
+
+    if committed is None or whole:
+        return committed
+    devices = {id: device for id, device in committed.profile.devices.items() if id in profile.devices}
+    allowances = tuple(allowance for allowance in committed.allowances if allowance.device in profile.devices)
+    return Baseline(Profile(devices, committed.profile.provenance), allowances) if devices else None
 
 
 def baselines_of(config: pytest.Config) -> AssertedBaselines:

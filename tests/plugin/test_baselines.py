@@ -238,17 +238,83 @@ def test_a_hidden_parameter_lets_no_version_into_the_name(suite: Run, baselines:
     assert [Path(file).name for file in files(baselines)] == ["test_it[c].toml", "test_other[pci].toml"]
 
 
-def test_two_tests_that_would_make_different_ones_of_a_file(suite: Run, program: Path) -> None:
-    tests = """
-        @pytest.mark.virtio()
-        def test_it(virtio_factory, virtio_qemu, request):
-            size = 64 if request.node.callspec.indices["virtio_qemu"] else 128
-            with virtio_factory(Blk(queue_size=size)) as virtio:
-                virtio.assert_baseline()
-    """
-    result = suite(tests, "--virtio-baseline=update", f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}")
+SIDES = """
+    @pytest.mark.virtio()
+    def test_it(virtio_factory, virtio_qemu, request):
+        sizes = os.environ["SIZES"].split(",")
+        with virtio_factory(Blk(queue_size=int(sizes[request.node.callspec.indices["virtio_qemu"]]))) as virtio:
+            virtio.assert_baseline()
+"""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "xdist"),
+    [("64,128", ()), ("32,64", ()), ("64,32", ()), ("64,32", ("-n2", "-p", "xdist"))],
+    ids=["both-write", "first-equals", "second-equals", "xdist"],
+)
+def test_two_tests_that_would_make_different_ones_of_a_file(
+    suite: Run, baselines: Path, program: Path, monkeypatch: pytest.MonkeyPatch, sizes: str, xdist: tuple[str, ...]
+) -> None:
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}", *xdist)
+    monkeypatch.setenv("SIZES", "32,32")
+    new(suite, SIDES, *qemus).assert_outcomes(passed=2)
+    monkeypatch.setenv("SIZES", sizes)
+    result = suite(SIDES, "--virtio-baseline=update", *qemus)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*test_it.toml: another test of this run has made another profile of blk0*"])
+    result.stdout.re_match_lines(
+        [r".*test_it\.toml: .*::test_it\[[xy]\] and .*::test_it\[[xy]\] have asserted different profiles of blk0 in.*"]
+    )
+    # One that both agree on is accepted.
+    monkeypatch.setenv("SIZES", "16,16")
+    suite(SIDES, "--virtio-baseline=update", *qemus).assert_outcomes(passed=2)
+    suite(SIDES, *qemus).assert_outcomes(passed=2)
+    (file,) = baselines.rglob("*.toml")
+    assert read(file).profile.devices["blk0"].queues[0].size == 16
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+def test_sides_may_differ_in_what_is_allowed(
+    suite: Run, baselines: Path, program: Path, monkeypatch: pytest.MonkeyPatch, xdist: tuple[str, ...]
+) -> None:
+    tests = SIDES.replace("Blk(", "Net(host_mtu=int(os.environ['MTU']), rx_")
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}", *xdist)
+    monkeypatch.setenv("SIZES", "256,256")
+    monkeypatch.setenv("MTU", "1400")
+    new(suite, tests, *qemus).assert_outcomes(passed=2)
+    (file,) = baselines.rglob("*.toml")
+    allowance = '\n[[allow]]\ndevice = "net0"\nwhat = "queues"\nreason = "of y"\n'
+    write(file, file.read_text().replace("\n# What this", f"{allowance}\n# What this"))
+    monkeypatch.setenv("SIZES", "256,512")
+    monkeypatch.setenv("MTU", "1300")
+    suite(tests, "--virtio-baseline=update", *qemus).assert_outcomes(passed=2)
+    suite(tests, *qemus).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [("raise ValueError", "failed"), ("pytest.skip()", "was skipped"), ("pytest.xfail()", "is expected to fail")],
+)
+@pytest.mark.parametrize("in_fixture", [False, True])
+def test_what_a_failing_test_asserts_is_not_accepted(
+    suite: Run, baselines: Path, end: str, how: str, in_fixture: bool
+) -> None:
+    tests = """
+        @pytest.fixture
+        def asserted(virtio):
+            if IN_FIXTURE:
+                virtio.assert_baseline()
+
+        @pytest.mark.virtio(Rng())
+        def test_it(virtio, asserted):
+            if not IN_FIXTURE:
+                virtio.assert_baseline()
+            END
+    """.replace("IN_FIXTURE", str(in_fixture))
+    result = new(suite, tests.replace("END", end))
+    result.stdout.fnmatch_lines([f"not written: __virtio__/*/test_it.toml: the test {how}"])
+    assert files(baselines) == []
+    new(suite, tests.replace("END", "pass")).assert_outcomes(passed=1)
+    assert len(files(baselines)) == 1
 
 
 def test_a_broken_file(suite: Run, baselines: Path) -> None:
