@@ -17,7 +17,7 @@ from pytest_virtio.baseline.codec import ANEW, Baseline, loads
 from pytest_virtio.baseline.table import LIMIT, Source
 from pytest_virtio.errors import BaselineError
 
-__all__ = ("DIRECTORY", "PROFILE", "baseline_path", "listed", "read", "write")
+__all__ = ("DIRECTORY", "PROFILE", "baseline_path", "listed", "may_be_of", "read", "write")
 
 DIRECTORY: Final = "__virtio__"
 """The directory beside the tests that their baselines are in."""
@@ -45,6 +45,16 @@ def baseline_path(test_file: Path, test: str, variant: str, name: str = "") -> P
     """
     whole = _safe(test) + (f"[{_safe(variant)}]" if variant else "") + (f"@{_safe(name)}" if name else "")
     return test_file.parent / DIRECTORY / _short(_safe(test_file.stem)) / (_short(whole, len(_SUFFIX)) + _SUFFIX)
+
+
+def may_be_of(path: Path, test_file: Path, test: str) -> bool:
+    """Say whether a baseline may be of a test, in whatever variant and by whatever name; of some others it says so too.
+
+    :param test: as :func:`baseline_path` takes it.
+    """
+    kept, shortened, _ = path.name.rpartition("~")
+    begins = path.name.startswith(_safe(test)) or (shortened and _safe(test).startswith(kept))
+    return bool(begins) and path.parent == baseline_path(test_file, test, "").parent
 
 
 def _safe(text: str) -> str:

@@ -13,11 +13,20 @@ import pytest
 from _pytest.pathlib import bestrelpath
 
 from pytest_virtio.errors import BaselineError
-from pytest_virtio.plugin.baselines import Note, notes_with
+from pytest_virtio.plugin.baselines import Note, notes_with, part_of, test_of
 
 __all__ = ("BaselineFiles",)
 
-_NARROWING = ("keyword", "markexpr", "lf", "stepwise", "deselect")
+_NARROWING = {
+    "keyword": "-k",
+    "markexpr": "-m",
+    "lf": "--lf",
+    "stepwise": "--stepwise",
+    "deselect": "--deselect",
+    "setupplan": "--setup-plan",
+    "setuponly": "--setup-only",
+    "collectonly": "--collect-only",
+}
 _OUTPUT = "pytest_virtio_narrowed"
 
 
@@ -27,21 +36,26 @@ class BaselineFiles:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
-        options = (config.getoption(name, None) for name in _NARROWING)
-        self._narrowed = any(options) or any("::" in argument for argument in config.args)
-        self._texts: dict[Path, str] = {}
+        self._narrowed = _narrowed_by(config)
+        self._sides: dict[Path, dict[str, Note]] = {}
+        self._written: dict[Path, tuple[str, str]] = {}
         self._asserted: set[Path] = set()
-        self._seen: set[Path] = set()
-        self._unclear: set[Path] = set()
+        self._tests: dict[str, tuple[str, str]] = {}
+        self._passed: set[str] = set()
+        self._unclear: dict[str, str] = {}
         self._lines: list[str] = []
 
     def pytest_deselected(self) -> None:
         """Not all that there is runs."""
-        self._narrowed = True
+        self._narrow("tests were deselected")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What could not be collected may assert any baseline."""
-        self._narrowed |= report.failed
+        if report.failed:
+            self._narrow("not all could be collected")
+
+    def _narrow(self, why: str) -> None:
+        self._narrowed = self._narrowed or why
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -51,62 +65,81 @@ class BaselineFiles:
         self._see(report)
         for note in notes_with(report):
             try:
-                self._keep(note)
+                self._keep(report.nodeid, note)
             except BaselineError as error:
                 # Nobody has been told of its outcome yet.
                 report.outcome, report.longrepr = "failed", str(error)
 
     def _see(self, report: pytest.TestReport) -> None:
-        from pytest_virtio.baseline.store import baseline_path
+        test = test_of(report)
+        if test is not None:
+            self._tests[report.nodeid] = test
+            # It may be run anew.
+            self._unclear.pop(report.nodeid, None)
+        if hasattr(report, "wasxfail"):
+            self._unclear[report.nodeid] = "is expected to fail"
+        elif report.outcome != "passed":
+            self._unclear[report.nodeid] = "was skipped" if report.skipped else "failed"
+        elif report.when == "call":
+            self._passed.add(report.nodeid)
 
-        file = self._config.rootpath / report.location[0]
-        self._seen.add(file)
-        if report.outcome != "passed" or hasattr(report, "wasxfail"):
-            name = report.nodeid.partition("::")[2].partition("[")[0].replace("::", ".")
-            self._unclear.add(baseline_path(file, name, "").with_suffix(""))
-
-    def _keep(self, note: Note) -> None:
+    def _keep(self, test: str, note: Note) -> None:
         path = Path(self._config.rootpath, note.path).absolute()
         shown = bestrelpath(self._config.invocation_params.dir, path)
         self._asserted.add(path)
         if note.shown:
             self._lines += [f"{shown}:", *(f"  {line}" for line in note.shown)]
+        if test not in self._unclear:
+            self._accept(path, test, note, shown)
+        elif note.text:
+            self._lines.append(f"not written: {shown}: the test {self._unclear[test]}")
+
+    def _accept(self, path: Path, test: str, note: Note, shown: str) -> None:
+        """Write it, if it is to be written.
+
+        :raises BaselineError: when it can't be, or with what is written another test of this run would be red.
+        """
+        from pytest_virtio.baseline.store import write
+
+        if note.asserted:
+            self._check_sides(path, test, note)
         if note.text:
-            self._write(path, note.text)
+            write(path, note.text)
+            self._written[path] = test, note.text
             how = f"{note.changes} change{'s' * (note.changes != 1)}" if note.changes else "new"
             self._lines.append(f"written: {shown} ({how})")
 
-    def _write(self, path: Path, text: str) -> None:
-        """:raises BaselineError: when it can't be, or another test of this run has written another profile."""
-        from pytest_virtio.baseline.codec import loads
-        from pytest_virtio.baseline.store import write
+    def _check_sides(self, path: Path, test: str, note: Note) -> None:
+        """See that what this run makes of a file suits all tests that assert it, whoever of them comes first.
 
-        before = loads(self._texts.get(path, text).encode(), path).profile.devices
-        now = loads(text.encode(), path).profile.devices
-        differing = [id for id, device in now.items() if before.get(id, device) != device]
-        if differing:
-            raise BaselineError(
-                path,
-                f"another test of this run has made another profile of {', '.join(differing)} its baseline",
-                "Accept one of them, and allow by [[allow]] in the file what differs in the other.",
-            )
-        write(path, text)
-        self._texts[path] = text
+        :raises BaselineError: when it does not.
+        """
+        sides = self._sides.setdefault(path, {})
+        if note.text:
+            for other, side in sides.items():
+                _check_suits(path, note.text, side, f"{other} and {test}")
+        elif path in self._written:
+            writer, text = self._written[path]
+            _check_suits(path, text, note, f"{writer} and {test}")
+        sides[test] = note
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """See whether everything has run."""
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        self._narrowed |= not complete or bool(session.shouldstop or session.shouldfail)
+        if not complete or session.shouldstop or session.shouldfail:
+            self._narrow("not all tests ran")
         if self._is_worker:
             self._config.workeroutput[_OUTPUT] = self._narrowed  # type: ignore[attr-defined]  # xdist's
         elif not self._narrowed:
             self._lines += self._unused_lines()
+        elif self._config.getoption("virtio_baseline_prune"):
+            self._lines.append(f"nothing removed: the selection was narrowed ({self._narrowed})")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take in what an xdist worker knows; one that crashed knows nothing."""
-        self._narrowed |= getattr(node, "workeroutput", {}).get(_OUTPUT, True)
+        self._narrow(getattr(node, "workeroutput", {}).get(_OUTPUT, "a worker was lost"))
 
     def _unused_lines(self) -> Iterator[str]:
         prune, unused = self._config.getoption("virtio_baseline_prune"), sorted(self._unused())
@@ -121,16 +154,20 @@ class BaselineFiles:
         """Baselines of the modules that ran, and of modules that are there no more."""
         from pytest_virtio.baseline.store import DIRECTORY, baseline_path, listed
 
-        for directory in {file.parent for file in self._seen}:
+        files = {self._config.rootpath / file for file, _ in self._tests.values()}
+        ran = {baseline_path(file, "", "").parent for file in files}
+        for directory in {file.parent for file in files}:
             if (directory / DIRECTORY).is_dir():
                 there = {baseline_path(file, "", "").parent for file in directory.glob("*.py")}
-                ran = {baseline_path(file, "", "").parent for file in self._seen}
                 found = (path for path in listed(directory) if path.parent in ran or path.parent not in there)
                 yield from (path for path in found if path not in self._asserted and not self._may_be_of(path))
 
     def _may_be_of(self, path: Path) -> bool:
         """Whether it may be of a test that did not come to asserting it."""
-        return any(path.parent == test.parent and path.name.startswith(test.name) for test in self._unclear)
+        from pytest_virtio.baseline.store import may_be_of
+
+        unclear = (test for id, test in self._tests.items() if id in self._unclear or id not in self._passed)
+        return any(may_be_of(path, self._config.rootpath / file, name) for file, name in unclear)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was written, allowed and not used."""
@@ -138,3 +175,28 @@ class BaselineFiles:
             terminalreporter.section("virtio baselines")
             for line in self._lines:
                 terminalreporter.line(line)
+
+
+def _narrowed_by(config: pytest.Config) -> str:
+    """By what the command line leaves tests out; "" when it leaves none out."""
+    options = [option for name, option in _NARROWING.items() if config.getoption(name, None)]
+    return ", ".join([*options, *(["a node id"] if any("::" in argument for argument in config.args) else [])])
+
+
+def _check_suits(path: Path, text: str, side: Note, tests: str) -> None:
+    """See that a test would be green with this text.
+
+    :raises BaselineError: naming the devices with which it would not.
+    """
+    from pytest_virtio.baseline.codec import Baseline, compare_with, loads
+    from pytest_virtio.model.profile import Profile
+
+    asserted = loads(side.asserted.encode(), path).profile
+    known = part_of(loads(text.encode(), path), asserted, whole=side.whole) or Baseline(Profile({}))
+    differing = {change.device for change in compare_with(known, asserted, path).changes if not change.allowed}
+    if differing:
+        raise BaselineError(
+            path,
+            f"{tests} have asserted different profiles of {', '.join(sorted(differing))} in one run",
+            "Accept one of them, and allow by [[allow]] in the file what differs in the other.",
+        )

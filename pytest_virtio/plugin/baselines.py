@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from _pytest.pathlib import bestrelpath
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pytest_virtio.model.difference import Comparison
     from pytest_virtio.model.profile import DeviceProfile, Profile
 
-__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with")
+__all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with", "part_of", "test_of")
 
 _KEY = pytest.StashKey["AssertedBaselines"]()
-_ATTRIBUTE = "virtio_baselines"
+_ATTRIBUTE, _TEST = "virtio_baselines", "virtio_test"
 
 
 class Note(NamedTuple):
@@ -36,6 +36,10 @@ class Note(NamedTuple):
     """The file, relative to pytest's root directory."""
     text: str
     """What it is to hold; "" when it is to stay as it is."""
+    asserted: str
+    """What the test has asserted of it, as the text of a baseline; "" in a run that writes none."""
+    whole: bool
+    """Whether that is all of a VM's devices."""
     changes: int
     """How many differences that accepts; 0 of a new one."""
     shown: list[str]
@@ -48,6 +52,20 @@ class _Asserted:
     def __init__(self) -> None:
         self.devices: dict[str, DeviceProfile] = {}
         self.whole = False
+
+    def unlike(self, profile: Profile, *, whole: bool) -> list[str]:
+        """The devices that one file can't hold of both: they differ, or only one of two VMs has them."""
+        differing = {id for id, device in profile.devices.items() if self.devices.get(id, device) != device}
+        gone = self.devices.keys() - profile.devices.keys() if whole else set()
+        come = profile.devices.keys() - self.devices.keys() if self.whole else set()
+        return sorted(differing | gone | come)
+
+    def text(self) -> str:
+        """As a baseline of what nobody knows where it was seen."""
+        from pytest_virtio.baseline.codec import Baseline, dumps
+        from pytest_virtio.model.profile import Profile
+
+        return dumps(Baseline(Profile(self.devices)))
 
 
 class AssertedBaselines:
@@ -63,17 +81,20 @@ class AssertedBaselines:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Another test begins, or the same anew."""
-        self._item, self._asserted = item, {}
+        self._item, self._asserted, self._notes = item, {}, {}
 
     def pytest_runtest_logfinish(self) -> None:
         """It has ended."""
         self._item = None
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Send what was noted."""
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send what was noted, and whose files there may be: a test's id does not tell for sure where it is."""
         report = yield
-        if self._notes:
+        if report.when == "setup":
+            setattr(report, _TEST, [os.path.relpath(item.path, self._config.rootpath), name_of(item)])
+        # What a fixture has asserted is accepted if the test's body passes.
+        if self._notes and not (report.when == "setup" and report.passed):
             setattr(report, _ATTRIBUTE, [list(note) for note in self._notes.values()])
             self._notes = {}
         return report
@@ -88,7 +109,7 @@ class AssertedBaselines:
         path = baseline_path(item.path, name_of(item), variant(item), name)
         asserted = self._joined(path, profile, whole=whole)
         committed = self._committed(item, path)
-        known = self._part(committed, profile, whole=whole)
+        known = part_of(committed, profile, whole=whole)
         if known is None:
             self._make(item, path, asserted, committed, profile)
         else:
@@ -97,14 +118,14 @@ class AssertedBaselines:
     def _joined(self, path: Path, profile: Profile, *, whole: bool) -> _Asserted:
         """What the test has asserted of this file up to now.
 
-        :raises UsageError: when that was another profile of a device.
+        :raises UsageError: when that was another profile of a device, or a VM with other devices.
         """
         asserted = self._asserted.setdefault(path, _Asserted())
-        other = [id for id, device in profile.devices.items() if asserted.devices.get(id, device) != device]
+        other = asserted.unlike(profile, whole=whole)
         if other:
             raise UsageError(
                 f"{', '.join(other)}: this test has asserted another profile by this name already: a baseline holds "
-                'one of each device. Give one of them a name: assert_baseline("after-reset")'
+                'one VM, and one profile of each device. Give one of them a name: assert_baseline("after-reset")'
             )
         asserted.devices.update(profile.devices)
         asserted.whole |= whole
@@ -121,18 +142,6 @@ class AssertedBaselines:
             return None
         return read(path, f"rm {shlex.quote(self._shown(path))} && {self._command(item, 'new')}")
 
-    @staticmethod
-    def _part(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
-        """The baseline of what is asserted: of a single device its own table; None if there is none."""
-        from pytest_virtio.baseline.codec import Baseline
-        from pytest_virtio.model.profile import Profile
-
-        if committed is None or whole:
-            return committed
-        devices = {id: device for id, device in committed.profile.devices.items() if id in profile.devices}
-        allowances = tuple(allowance for allowance in committed.allowances if allowance.device in profile.devices)
-        return Baseline(Profile(devices, committed.profile.provenance), allowances) if devices else None
-
     def _make(
         self, item: pytest.Item, path: Path, asserted: _Asserted, committed: Baseline | None, profile: Profile
     ) -> None:
@@ -140,7 +149,7 @@ class AssertedBaselines:
             ids, place = ", ".join(profile.devices), self._shown(path)
             what = f"no baseline of {ids} is in {place}" if committed else f"no baseline yet: there is no {place}"
             raise VirtioAssertionError(f"{what}\nto make it: {self._command(item, 'new')}")
-        self._note(path, _text(asserted, committed, profile), 0, ())
+        self._note(path, asserted, _text(asserted, committed, profile), 0, ())
 
     def _compare(
         self,
@@ -157,20 +166,21 @@ class AssertedBaselines:
         found = compare_with(known, profile, path)
         lines = list(baseline_difference(found))
         if not found.differs:
-            self._note(path, "", 0, lines if found.changes or found.untold else ())
+            self._note(path, asserted, "", 0, lines if found.changes or found.untold else ())
         elif self._mode == "update":
-            self._note(path, _text(asserted, committed, profile), _count(found), ())
+            text = _text(asserted, committed, profile)
+            self._note(path, asserted, text, _count(found), _dropped(asserted, committed))
         else:
             accept = f"to accept it in {self._shown(path)}: {self._command(item, 'update')}"
             raise VirtioAssertionError("\n".join([*lines, accept]))
 
-    def _note(self, path: Path, text: str, changes: int, shown: Any) -> None:
-        before = self._notes.get(path)
-        kept = before if before is not None else Note("", "", 0, [])
+    def _note(self, path: Path, asserted: _Asserted, text: str, changes: int, shown: Iterable[str]) -> None:
+        kept = self._notes.get(path, Note("", "", "", False, 0, []))
         # What the test asserts later has what it asserted earlier in it.
         relative = os.path.relpath(path, self._config.rootpath)
         lines = [*kept.shown, *(line for line in shown if line not in kept.shown)]
-        self._notes[path] = Note(relative, text or kept.text, kept.changes + changes, lines)
+        told = "" if self._mode == "check" else asserted.text()
+        self._notes[path] = Note(relative, text or kept.text, told, asserted.whole, kept.changes + changes, lines)
 
     def _shown(self, path: Path) -> str:
         return bestrelpath(self._config.invocation_params.dir, path)
@@ -182,17 +192,41 @@ class AssertedBaselines:
 
 
 def _text(asserted: _Asserted, committed: Baseline | None, profile: Profile) -> str:
-    """What the file is to hold: what the test asserts, and of the rest what was there; allowances stay."""
+    """What the file is to hold: what the test asserts, and of the rest what was there; allowances stay but for devices
+    that are there no more, for an allowance of nothing is an error.
+    """
     from pytest_virtio.baseline.codec import Baseline, dumps
     from pytest_virtio.model.profile import Profile
 
     kept = {} if committed is None or asserted.whole else committed.profile.devices
-    allowances = committed.allowances if committed else ()
-    return dumps(Baseline(Profile({**kept, **asserted.devices}, profile.provenance), allowances))
+    devices = {**kept, **asserted.devices}
+    allowances = tuple(each for each in committed.allowances if each.device in devices) if committed else ()
+    return dumps(Baseline(Profile(devices, profile.provenance), allowances))
+
+
+def _dropped(asserted: _Asserted, committed: Baseline) -> Iterator[str]:
+    """The allowances that :func:`_text` leaves out, in words."""
+    from pytest_virtio.render.text import safe
+
+    for each in committed.allowances if asserted.whole else ():
+        if each.device not in asserted.devices:
+            yield f"[[allow]] of {safe(each.device)} left out, for the VM has it no more: {safe(each.reason)}"
 
 
 def _count(found: Comparison) -> int:
     return sum(not change.allowed for change in found.changes)
+
+
+def part_of(committed: Baseline | None, profile: Profile, *, whole: bool) -> Baseline | None:
+    """The baseline of what is asserted: of a single device its own table; None if there is none."""
+    from pytest_virtio.baseline.codec import Baseline
+    from pytest_virtio.model.profile import Profile
+
+    if committed is None or whole:
+        return committed
+    devices = {id: device for id, device in committed.profile.devices.items() if id in profile.devices}
+    allowances = tuple(allowance for allowance in committed.allowances if allowance.device in profile.devices)
+    return Baseline(Profile(devices, committed.profile.provenance), allowances) if devices else None
 
 
 def baselines_of(config: pytest.Config) -> AssertedBaselines:
@@ -203,3 +237,9 @@ def baselines_of(config: pytest.Config) -> AssertedBaselines:
 def notes_with(report: pytest.TestReport) -> Iterator[Note]:
     """What a test's report brought, from whichever process."""
     return (Note(*plain) for plain in getattr(report, _ATTRIBUTE, ()))
+
+
+def test_of(report: pytest.TestReport) -> tuple[str, str] | None:
+    """The file, relative to pytest's root directory, and the name of the test that a report begins."""
+    file, name = getattr(report, _TEST, (None, None))
+    return None if file is None or name is None else (file, name)

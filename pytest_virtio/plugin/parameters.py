@@ -8,6 +8,7 @@ test's id apart.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -28,11 +29,24 @@ def variant(item: pytest.Item) -> str:
     call = getattr(item, "callspec", None)
     if call is None:
         return ""
+    named = zip(_named(item, call), call._idlist, strict=True)
+    return "-".join(part for names, id in named for part in _parts(names, id, call))
+
+
+def _named(item: pytest.Item, call: Any) -> list[tuple[str, ...]]:
+    """The names that each part of the id stands for; none for a part of which nothing tells what it stands for."""
     groups = _groups(item, call.params)
-    if len(groups) != len(call._idlist):
-        # One that is hidden from ids; which it is, nothing tells.
-        return str(call.id)
-    return "-".join(part for names, id in zip(groups, call._idlist, strict=True) for part in _parts(names, id, call))
+    if len(groups) == len(call._idlist):
+        return groups
+    # The author has hidden one from ids, any of his. Ours never are, and come last.
+    ours = list(takewhile(lambda names: _is_ours(names, call), reversed(groups)))
+    return [()] * (len(call._idlist) - len(ours)) + ours[::-1]
+
+
+def _is_ours(names: tuple[str, ...], call: Any) -> bool:
+    from pytest_virtio.plugin.options import GivenQemu
+
+    return names == (_MATRIX,) or (names == (_QEMU,) and isinstance(call.params[_QEMU], GivenQemu))
 
 
 def _groups(item: pytest.Item, params: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -117,6 +117,27 @@ def test_allowances_are_shown_and_kept(suite: Run, baselines: Path, monkeypatch:
     assert "mtu = 1400" in file.read_text()
 
 
+def test_the_allowance_of_an_accepted_removal_goes_with_it(suite: Run, baselines: Path) -> None:
+    new(suite, PLAIN)
+    (file,) = baselines.rglob("*.toml")
+    allowances = "".join(
+        f'\n[[allow]]\ndevice = "{id}"\nwhat = "queues"\nreason = "of {id}"\n' for id in ("rng0", "net0")
+    )
+    write(file, file.read_text().replace("\n# What this", f"{allowances}\n# What this"))
+    without = PLAIN.replace(", Rng()", "")
+    accepted = suite(without, "--virtio-baseline=update")
+    accepted.assert_outcomes(passed=1)
+    accepted.stdout.fnmatch_lines(
+        [
+            "__virtio__/*/test_net.toml:",
+            "  [[][[]allow]] of rng0 left out, for the VM has it no more: of rng0",
+            "written: *",
+        ]
+    )
+    assert [allowance.device for allowance in read(file).allowances] == ["net0"]
+    suite(without).assert_outcomes(passed=1)
+
+
 def test_one_device_has_its_table_in_the_same_file(suite: Run, baselines: Path) -> None:
     one = PLAIN.replace("virtio.assert", 'virtio["rng0"].assert')
     new(suite, one)
@@ -153,6 +174,25 @@ def test_two_profiles_of_a_device_need_names(suite: Run, baselines: Path) -> Non
     assert read(next(baselines.rglob("*64.toml"))).profile.devices["blk0"].queues[0].size == 64
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "stranger"),
+    [("a", "b", "blk0, rng0"), ("a", 'b["blk0"]', "blk0"), ('a["rng0"]', "b", "rng0")],
+    ids=["both", "one-after", "one-before"],
+)
+def test_two_vms_need_names(suite: Run, baselines: Path, first: str, second: str, stranger: str) -> None:
+    tests = f"""
+        def test_it(virtio_factory):
+            with virtio_factory(Rng()) as a, virtio_factory(Blk()) as b:
+                {first}.assert_baseline()
+                {second}.assert_baseline(NAME)
+    """
+    result = new(suite, tests.replace("NAME", ""))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"E *UsageError: {stranger}: this test has asserted another profile*one VM*a name*"])
+    new(suite, tests.replace("NAME", "'b'")).assert_outcomes(passed=1)
+    suite(tests.replace("NAME", "'b'")).assert_outcomes(passed=1)
+
+
 def test_only_the_authors_variants_are_in_the_name(suite: Run, baselines: Path, program: Path) -> None:
     tests = """
         @pytest.fixture(params=["slow", "fast"])
@@ -179,17 +219,102 @@ def test_only_the_authors_variants_are_in_the_name(suite: Run, baselines: Path, 
     ]
 
 
-def test_two_tests_that_would_make_different_ones_of_a_file(suite: Run, program: Path) -> None:
+@pytest.mark.skipif(not hasattr(pytest, "HIDDEN_PARAM"), reason="of pytest 8.4")
+def test_a_hidden_parameter_lets_no_version_into_the_name(suite: Run, baselines: Path, program: Path) -> None:
     tests = """
-        @pytest.mark.virtio()
-        def test_it(virtio_factory, virtio_qemu, request):
-            size = 64 if request.node.callspec.indices["virtio_qemu"] else 128
-            with virtio_factory(Blk(queue_size=size)) as virtio:
-                virtio.assert_baseline()
+        @pytest.mark.virtio(Rng())
+        @pytest.mark.parametrize("a", [pytest.param(1, id=pytest.HIDDEN_PARAM)])
+        @pytest.mark.parametrize("b", ["c"])
+        def test_it(virtio, a, b):
+            virtio.assert_baseline()
+
+        @pytest.mark.virtio(Rng(), matrix={"transport": ["pci"]})
+        @pytest.mark.parametrize("a", [pytest.param(1, id=pytest.HIDDEN_PARAM)])
+        def test_other(virtio, a):
+            virtio.assert_baseline()
     """
-    result = suite(tests, "--virtio-baseline=update", f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}")
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}")
+    new(suite, tests, *qemus, "--virtio-matrix=cpus=1").assert_outcomes(passed=4)
+    assert [Path(file).name for file in files(baselines)] == ["test_it[c].toml", "test_other[pci].toml"]
+
+
+SIDES = """
+    @pytest.mark.virtio()
+    def test_it(virtio_factory, virtio_qemu, request):
+        sizes = os.environ["SIZES"].split(",")
+        with virtio_factory(Blk(queue_size=int(sizes[request.node.callspec.indices["virtio_qemu"]]))) as virtio:
+            virtio.assert_baseline()
+"""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "xdist"),
+    [("64,128", ()), ("32,64", ()), ("64,32", ()), ("64,32", ("-n2", "-p", "xdist"))],
+    ids=["both-write", "first-equals", "second-equals", "xdist"],
+)
+def test_two_tests_that_would_make_different_ones_of_a_file(
+    suite: Run, baselines: Path, program: Path, monkeypatch: pytest.MonkeyPatch, sizes: str, xdist: tuple[str, ...]
+) -> None:
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}", *xdist)
+    monkeypatch.setenv("SIZES", "32,32")
+    new(suite, SIDES, *qemus).assert_outcomes(passed=2)
+    monkeypatch.setenv("SIZES", sizes)
+    result = suite(SIDES, "--virtio-baseline=update", *qemus)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*test_it.toml: another test of this run has made another profile of blk0*"])
+    result.stdout.re_match_lines(
+        [r".*test_it\.toml: .*::test_it\[[xy]\] and .*::test_it\[[xy]\] have asserted different profiles of blk0 in.*"]
+    )
+    # One that both agree on is accepted.
+    monkeypatch.setenv("SIZES", "16,16")
+    suite(SIDES, "--virtio-baseline=update", *qemus).assert_outcomes(passed=2)
+    suite(SIDES, *qemus).assert_outcomes(passed=2)
+    (file,) = baselines.rglob("*.toml")
+    assert read(file).profile.devices["blk0"].queues[0].size == 16
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+def test_sides_may_differ_in_what_is_allowed(
+    suite: Run, baselines: Path, program: Path, monkeypatch: pytest.MonkeyPatch, xdist: tuple[str, ...]
+) -> None:
+    tests = SIDES.replace("Blk(", "Net(host_mtu=int(os.environ['MTU']), rx_")
+    qemus = (f"--virtio-qemu=x={program}", f"--virtio-qemu=y={program}", *xdist)
+    monkeypatch.setenv("SIZES", "256,256")
+    monkeypatch.setenv("MTU", "1400")
+    new(suite, tests, *qemus).assert_outcomes(passed=2)
+    (file,) = baselines.rglob("*.toml")
+    allowance = '\n[[allow]]\ndevice = "net0"\nwhat = "queues"\nreason = "of y"\n'
+    write(file, file.read_text().replace("\n# What this", f"{allowance}\n# What this"))
+    monkeypatch.setenv("SIZES", "256,512")
+    monkeypatch.setenv("MTU", "1300")
+    suite(tests, "--virtio-baseline=update", *qemus).assert_outcomes(passed=2)
+    suite(tests, *qemus).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [("raise ValueError", "failed"), ("pytest.skip()", "was skipped"), ("pytest.xfail()", "is expected to fail")],
+)
+@pytest.mark.parametrize("in_fixture", [False, True])
+def test_what_a_failing_test_asserts_is_not_accepted(
+    suite: Run, baselines: Path, end: str, how: str, in_fixture: bool
+) -> None:
+    tests = """
+        @pytest.fixture
+        def asserted(virtio):
+            if IN_FIXTURE:
+                virtio.assert_baseline()
+
+        @pytest.mark.virtio(Rng())
+        def test_it(virtio, asserted):
+            if not IN_FIXTURE:
+                virtio.assert_baseline()
+            END
+    """.replace("IN_FIXTURE", str(in_fixture))
+    result = new(suite, tests.replace("END", end))
+    result.stdout.fnmatch_lines([f"not written: __virtio__/*/test_it.toml: the test {how}"])
+    assert files(baselines) == []
+    new(suite, tests.replace("END", "pass")).assert_outcomes(passed=1)
+    assert len(files(baselines)) == 1
 
 
 def test_a_broken_file(suite: Run, baselines: Path) -> None:
@@ -261,25 +386,97 @@ def test_unused_ones(suite: Run, baselines: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "arguments"),
+    ("body", "arguments", "why"),
     [
-        ("pass", ["-k", "one"]),
-        ("pass", ["-m", "not other"]),
-        ("pass", ["--deselect", "test_a_narrowed_run.py::test_two"]),
-        ("pass", ["--lf"]),
-        ("pass", ["test_a_narrowed_run.py::test_one"]),
-        ("pytest.skip('today')", []),
-        ("pytest.xfail('today')", []),
-        ("raise ValueError", []),
-        ("raise ValueError", ["-x"]),
+        ("pass", ["-k", "one"], "-k"),
+        ("pass", ["-m", "not other"], "-m"),
+        ("pass", ["--deselect", "test_a_narrowed_run.py::test_two"], "--deselect"),
+        ("pass", ["--lf"], "--lf"),
+        ("pass", ["test_a_narrowed_run.py::test_one"], "a node id"),
+        ("pass", ["--setup-only"], "--setup-only"),
+        ("pass", ["--setup-plan"], "--setup-plan, --setup-only"),
+        ("pass", ["--collect-only"], "--collect-only"),
+        ("raise ValueError", ["-x"], "not all tests ran"),
     ],
-    ids=["k", "m", "deselect", "lf", "node-id", "skip", "xfail", "failed", "x"],
+    ids=["k", "m", "deselect", "lf", "node-id", "setup-only", "setup-plan", "collect-only", "x"],
 )
-def test_a_narrowed_run(suite: Run, baselines: Path, body: str, arguments: list[str], run: Run) -> None:
+def test_a_narrowed_run(suite: Run, baselines: Path, body: str, arguments: list[str], why: str, run: Run) -> None:
     new(suite, ASSERTS)
+    silent = run(TWO.replace("BODY", body), *arguments)
+    assert "virtio baselines" not in silent.stdout.str()
     result = run(TWO.replace("BODY", body), "--virtio-baseline-prune", *arguments)
+    result.stdout.fnmatch_lines([f"nothing removed: the selection was narrowed ({why})"])
+    assert len(files(baselines)) == 2
+
+
+@pytest.mark.parametrize("body", ["pytest.skip('today')", "pytest.xfail('today')", "raise ValueError"])
+def test_who_did_not_come_to_asserting(suite: Run, baselines: Path, body: str) -> None:
+    new(suite, ASSERTS)
+    result = suite(TWO.replace("BODY", body), "--virtio-baseline-prune")
     assert "virtio baselines" not in result.stdout.str()
     assert len(files(baselines)) == 2
+
+
+def test_who_never_ran(suite: Run, baselines: Path) -> None:
+    """Whatever ends a test after its setup, without a word of its body."""
+    new(suite, ASSERTS)
+    conftest = """
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_protocol(item, nextitem):
+            from _pytest.runner import call_and_report
+            call_and_report(item, "setup")
+            call_and_report(item, "teardown", nextitem=nextitem)
+            return True
+    """
+    suite(ASSERTS, "--virtio-baseline-prune", conftest=conftest)
+    assert len(files(baselines)) == 2
+
+
+def test_a_skipped_test_of_a_base_class_in_another_module(
+    suite: Run, baselines: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        base="""
+            import os
+            import pytest
+
+            class Base:
+                def test_inherited(self, virtio):
+                    if "SKIP" in os.environ:
+                        pytest.skip("today")
+                    virtio.assert_baseline()
+        """
+    )
+    pytester.syspathinsert()
+    tests = """
+        from base import Base
+
+        @pytest.mark.virtio(Rng())
+        class TestD(Base):
+            pass
+
+        def test_other():
+            pass
+    """
+    new(suite, tests)
+    monkeypatch.setenv("SKIP", "1")
+    suite(tests, "--virtio-baseline-prune").assert_outcomes(passed=1, skipped=1)
+    assert [Path(file).name for file in files(baselines)] == ["TestD.test_inherited.toml"]
+
+
+@pytest.mark.parametrize("length", [100, 130, 150])
+def test_a_skipped_test_with_a_long_name(suite: Run, baselines: Path, length: int) -> None:
+    tests = f"""
+        @pytest.mark.virtio(Rng())
+        @pytest.mark.parametrize("a", ["{"x" * 20}"])
+        def test_{"o" * length}(virtio, a):
+            BODY
+    """
+    new(suite, tests.replace("BODY", "virtio.assert_baseline()"))
+    suite(tests.replace("BODY", "pytest.skip('today')"), "--virtio-baseline-prune").assert_outcomes(skipped=1)
+    assert len(files(baselines)) == 1
+    suite(tests.replace("BODY", "pass"), "--virtio-baseline-prune").assert_outcomes(passed=1)
+    assert files(baselines) == []
 
 
 @pytest.mark.parametrize("narrowed", [False, True])
