@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("AssertedBaselines", "Note", "baselines_of", "notes_with", "part_of", "test_of")
 
 _KEY = pytest.StashKey["AssertedBaselines"]()
-_ATTRIBUTE, _TEST = "virtio_baselines", "virtio_test"
+_ATTRIBUTE, _TEST = "virtio_baselines", "virtio_baselines_of"
 
 
 class Note(NamedTuple):
