@@ -34,7 +34,8 @@ SCHEMA: Final = 1
 
 _QUEUE_SIZE_MAX: Final = 1 << 16
 _VERSION_LIMIT: Final = 200
-_PROVENANCE: Final = tuple(field.name for field in fields(Provenance) if field.name != "backends")
+# Not the host, which is another one for each who runs the tests, and says nothing where it is no backend.
+_PROVENANCE: Final = tuple(field.name for field in fields(Provenance) if field.name not in {"backends", "host"})
 ANEW: Final = "remove it, then pytest --virtio-baseline=new and the test's node id"
 """The remedy for a file whose test is not known."""
 

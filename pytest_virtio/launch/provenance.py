@@ -18,6 +18,7 @@ from pytest_virtio.declare.guests import Firmware, Guest, Linux, Scripted
 from pytest_virtio.model.provenance import Provenance
 from pytest_virtio.provision.kernel_release import kernel_release
 from pytest_virtio.render import escape
+from pytest_virtio.vm.kernel import served_by_kernel
 
 if TYPE_CHECKING:
     from pytest_virtio.launch.running import RunningVm
@@ -45,8 +46,10 @@ def provenance(running: RunningVm) -> Provenance:
         guest=_GUESTS.get(type(spec.guest), ""),
         kernel=_kernel(spec.guest, running.argv),
         firmware=_firmware(running),
-        # The host's own vhost is of the kernel that the host's name tells.
-        backends={id: backend.version() for id, backend in running.backends.items()},
+        backends={
+            **{device.name: f"vhost of {host_name()}" for device in spec.devices if served_by_kernel(device)},
+            **{id: backend.version() for id, backend in running.backends.items()},
+        },
         host=host_name(),
         plugin=_plugin(),
     )

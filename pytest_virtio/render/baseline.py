@@ -109,7 +109,6 @@ def _parts(provenance: Provenance) -> dict[str, str]:
         "kernel": provenance.kernel,
         "firmware": provenance.firmware,
         **{f"backend of {id}": version for id, version in sorted(provenance.backends.items())},
-        "host": provenance.host,
         "pytest-virtio": provenance.plugin,
     }
     return {safe(what): safe(version.strip()) for what, version in parts.items() if version}

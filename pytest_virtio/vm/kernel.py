@@ -16,7 +16,7 @@ from pytest_virtio.declare.backends import KernelScsi, KernelVsock, Netdev
 from pytest_virtio.declare.devices import Declaration
 from pytest_virtio.errors import MissingError, near_misses
 
-__all__ = ("check_kernel",)
+__all__ = ("check_kernel", "served_by_kernel")
 
 CAP_NET_ADMIN = 12
 STATUS = Path("/proc/self/status")
@@ -39,6 +39,11 @@ def check_kernel(declared: Iterable[Declaration]) -> None:
             _check_target(declaration.name, declaration.backend.wwpn)
         if isinstance(declaration.backend, Netdev) and _makes_tap(declaration.backend):
             _check_capability(declaration.name)
+
+
+def served_by_kernel(declaration: Declaration) -> bool:
+    """Whether the host's kernel serves the device's rings, by a module that QEMU opens itself."""
+    return any(node.startswith("/dev/vhost-") for node in _nodes(declaration))
 
 
 def _nodes(declaration: Declaration) -> Iterator[str]:

@@ -89,7 +89,7 @@ def test_made_checked_changed_and_accepted(suite: Run, baselines: Path, monkeypa
 def test_what_has_not_changed_is_not_touched(suite: Run, baselines: Path) -> None:
     new(suite, PLAIN)
     (file,) = baselines.rglob("*.toml")
-    other = re.sub(r"^host = .*", 'host = "another"', file.read_text(), flags=re.MULTILINE)
+    other = re.sub(r"^qemu_build = .*", 'qemu_build = "another"', file.read_text(), flags=re.MULTILINE)
     assert other != file.read_text()
     write(file, other)
     suite(PLAIN, "--virtio-baseline=update").assert_outcomes(passed=1)

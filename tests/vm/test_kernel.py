@@ -12,7 +12,7 @@ from pytest_virtio import Declaration, MissingError, Net, VhostScsi, VhostVsock,
 from pytest_virtio.declare.devices import assign_ids
 from pytest_virtio.vm import kernel
 from pytest_virtio.vm.backends import backend_parts
-from pytest_virtio.vm.kernel import check_kernel
+from pytest_virtio.vm.kernel import check_kernel, served_by_kernel
 
 WWPN = "naa.5001405324e31ab7"
 NODES = {
@@ -51,6 +51,7 @@ def test_what_each_needs(id: str, opened: list[str]) -> None:
     device, nodes = NODES[id]
     check(device)
     assert opened == nodes
+    assert served_by_kernel(device) == (id in {"vsock0", "vscsi0", "net0", "n1"})
 
 
 @pytest.mark.parametrize(("id", "module"), [("vsock0", "vhost_vsock"), ("vscsi0", "vhost_scsi"), ("net0", "tun")])
