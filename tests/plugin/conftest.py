@@ -7,6 +7,8 @@ from textwrap import dedent
 
 import pytest
 
+from pytest_virtio.provision.releases import find_release
+
 Run = Callable[..., pytest.RunResult]
 
 HEAD = """
@@ -17,6 +19,14 @@ from pytest_virtio import *
 
 firmware_blk = pytest.mark.virtio(Blk(), guest="firmware")
 """
+
+
+@pytest.fixture
+def releases() -> None:
+    """QEMUs by the names of their releases, beside that which the run is on."""
+    missing = [name for name in ("qemu-7.2", "qemu-10.0", "qemu-11.1") if find_release(name) is None]
+    if missing:
+        pytest.skip(f"not built: pytest-virtio image build {' '.join(missing)}")
 
 
 @pytest.fixture
@@ -35,6 +45,9 @@ def run_dry(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         if conftest:
             pytester.makeconftest(HEAD + dedent(conftest))
         pytester.makepyfile(HEAD + dedent(tests))
+        if not (pytester.path / "tox.ini").exists():
+            # Else the checkout's counts, where temporary files are below that.
+            pytester.makeini("[pytest]")
         # hypothesis loads all of itself at the end of each run.
         return pytester.runpytest_inprocess("-p", "no:hypothesispytest", *arguments, no_reraise_ctrlc=True)
 

@@ -81,7 +81,7 @@ def test_without_the_option_nothing_is_kept_or_collected(run: Run, pytester: pyt
     """)  # fmt: skip
     result.assert_outcomes(failed=2, passed=1)
     new = {path.name for path in set(pytester.path.iterdir()) - before}
-    assert {name for name in new if not name.startswith("test_")} <= {"conftest.py", "__pycache__"}
+    assert {name for name in new if not name.startswith("test_")} <= {"conftest.py", "tox.ini", "__pycache__"}
 
 
 def test_those_of_tests_that_pass_on_request(run: Run, kept: Path) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import Run
 
+pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("releases")]
+
 COMPARE = ("--virtio-compare", "qemu-7.2", "qemu-10.0")
 BY_QEMU = """
     @pytest.fixture

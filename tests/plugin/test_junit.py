@@ -58,7 +58,7 @@ def test_each_test_has_what_its_vms_ran_on(run: Run, pytester: pytest.Pytester, 
     assert found["test_scripted"]["virtio.guest"] == "scripted"
     assert found["test_scripted"]["virtio.machine"].startswith("pc-q35-")
     assert "virtio.firmware" not in found["test_scripted"]
-    assert found["test_red"]["virtio.firmware"].startswith("SeaBIOS ")
+    assert found["test_red"]["virtio.firmware"].startswith("SeaBIOS")
     assert "virtio.guest" not in found["test_shared"]
     assert found["test_in_body"]["virtio.backend.vublk0"].startswith("qemu-storage-daemon ")
     assert found["test_several"]["virtio.2.guest"] == "scripted"

@@ -251,6 +251,8 @@ def test_the_same_outside_of_a_matrix_is_an_error(run: Run) -> None:
     result.stdout.fnmatch_lines(["E  *NotSupportedError: machine 'q35' has no virtio-mmio*"])
 
 
+@pytest.mark.qemu
+@pytest.mark.usefixtures("releases")
 @pytest.mark.parametrize(("arguments", "outcome"), [((), "errors"), (("--virtio-missing=skip",), "skipped")])
 def test_versioned_machines_and_qemus(run_dry: Run, arguments: tuple[str, ...], outcome: str) -> None:
     result = run_dry("""
